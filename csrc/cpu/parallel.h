@@ -1,0 +1,64 @@
+// Threads: one OpenMP region over a fixed partition. Included by per-ISA kernel files only.
+#pragma once
+#include <omp.h>
+
+#include <cstdint>
+
+#include "cpu/simd.h"
+
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
+
+namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
+
+// The floating-point mode is per thread: workers take over the caller's flush-denormal flags for one region.
+class FloatMode {
+ public:
+#ifdef __SSE2__
+  static unsigned current() { return _mm_getcsr(); }
+  explicit FloatMode(unsigned mode) : saved_(_mm_getcsr()) {
+    if (saved_ != mode) _mm_setcsr(mode);
+  }
+  ~FloatMode() {
+    if (_mm_getcsr() != saved_) _mm_setcsr(saved_);
+  }
+
+ private:
+  unsigned saved_;
+#else
+  static unsigned current() { return 0; }
+  explicit FloatMode(unsigned) {}
+#endif
+};
+
+// Calls f(i) for every i in [0, n). Tasks are handed out one by one where dynamic, else in contiguous ranges; f must
+// not let its results depend on which thread runs it. Starts no thread for a single task.
+template <class F>
+inline void parallel_for(int64_t n, int threads, F&& f, bool dynamic = false) {
+  if (threads > n) threads = static_cast<int>(n);
+  if (threads <= 1) {
+    for (int64_t i = 0; i < n; ++i) f(i);
+    return;
+  }
+  const unsigned mode = FloatMode::current();
+#pragma omp parallel num_threads(threads)
+  {
+    const FloatMode guard(mode);
+    if (dynamic) {
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t i = 0; i < n; ++i) f(i);
+    } else {
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < n; ++i) f(i);
+    }
+  }
+}
+
+// How many threads are worth starting for work of so many bytes moved or operations done.
+inline int useful_threads(int threads, int64_t work, int64_t grain = 1 << 15) {
+  const int64_t most = work / grain + 1;
+  return threads < most ? threads : static_cast<int>(most);
+}
+
+}  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

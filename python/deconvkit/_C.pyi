@@ -1,0 +1,21 @@
+"""The native functions of csrc/bindings.cpp. A Ref is (data_ptr, dtype, sizes, strides): ops/_library.py, ref()."""
+
+from collections.abc import Sequence
+
+Ref = tuple[int, int, Sequence[int], Sequence[int]]
+Pair = Sequence[int]
+
+def isa() -> str: ...
+def vector_bytes() -> int: ...
+def available_isas() -> list[str]: ...
+def select_isa(name: str) -> None: ...
+def max_pool2d_with_switches(
+    input: Ref,
+    output: Ref,
+    switches: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    threads: int,
+) -> None: ...

@@ -1,0 +1,147 @@
+"""The one place that talks to torch.library and to the native modules.
+
+An op is registered with :func:`register`: its schema, the function that allocates outputs and calls the native
+module, its shape function for fake tensors and, where it can be vmapped, its batching rule. Autograd lives outside,
+in the ``autograd.Function`` of each ``ops/<op>.py``, and every backward is an op of its own.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# torch first: it loads the libgomp that _C then shares.
+try:
+    from deconvkit import _C
+except ImportError as error:
+    raise ImportError(
+        f"deconvkit's native module cannot be imported ({error}). "
+        f"torch {torch.__version__}, Python {sys.version.split()[0]}, {platform.system()} {platform.machine()}. "
+        "Mend it with: pip install --force-reinstall --no-deps deconvkit"
+    ) from error
+
+_LIBRARY = torch.library.Library("deconvkit", "DEF")
+
+# csrc/tensor_ref.h, enum DType.
+_DTYPES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.bfloat16: 2,
+    torch.float16: 3,
+    torch.uint8: 4,
+    torch.uint16: 5,
+    torch.int32: 6,
+    torch.int64: 7,
+}
+
+_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+Ref = tuple[int, int, tuple[int, ...], tuple[int, ...]]
+
+
+def ref(tensor: Tensor) -> Ref:
+    """What the native modules take for a tensor: (data_ptr, dtype, sizes, strides)."""
+    return tensor.data_ptr(), _DTYPES[tensor.dtype], tensor.shape, tensor.stride()
+
+
+def optional_ref(tensor: Tensor | None) -> Ref | None:
+    """:func:`ref`, or None for None."""
+    return None if tensor is None else ref(tensor)
+
+
+def native(tensor: Tensor) -> Any:
+    """The native module that computes on the tensor's device."""
+    if tensor.device.type == "cpu":
+        return _C
+    raise NotImplementedError(
+        f"deconvkit has no kernels for device {tensor.device}; move the tensors to the CPU"
+    )
+
+
+class Op:
+    """A registered op. Plain CPU tensors outside every mode, transform and trace skip the dispatcher: about 10 µs."""
+
+    __slots__ = ("_impl", "_op")
+
+    def __init__(self, op: Callable[..., Any], impl: Callable[..., Any]) -> None:
+        self._op, self._impl = op, impl
+
+    def __call__(self, first: Tensor, *args: Any) -> Any:
+        """Run the op; ``first`` decides the device."""
+        if torch.compiler.is_compiling():
+            return self._op(first, *args)
+        if (
+            type(first) in _PLAIN_TYPES
+            and first.is_cpu
+            and not torch._C._len_torch_dispatch_stack()
+            and not torch._C._are_functorch_transforms_active()
+            and not torch._C._autograd._profiler_enabled()
+        ):
+            return self._impl(first, *args)
+        return self._op(first, *args)
+
+
+def register(
+    schema: str,
+    impl: Callable[..., Any],
+    fake: Callable[..., Any],
+    vmap: Callable[..., Any] | None = None,
+) -> Op:
+    """Register ``deconvkit::<schema>`` and return the op to call."""
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    for key in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, impl, key)
+    torch.library.register_fake(f"deconvkit::{name}", fake, lib=_LIBRARY)
+    if vmap is not None:
+        torch.library.register_vmap(f"deconvkit::{name}", vmap, lib=_LIBRARY)
+    return Op(getattr(torch.ops.deconvkit, name).default, impl)
+
+
+class Function(torch.autograd.Function):
+    """An ``autograd.Function`` whose :meth:`call` costs nothing where no gradient is wanted.
+
+    Subclasses give ``forward``, ``setup_context`` and ``backward``, take all tensors first, and say how many of
+    those may require a gradient in ``tensors``. vmap goes through the batching rules of the ops called inside.
+    """
+
+    generate_vmap_rule = True
+    tensors = 1
+
+    def __init_subclass__(cls) -> None:
+        # torch's apply() binds default arguments by introspection first, 50 µs; ours are always positional.
+        cls._apply = super(torch.autograd.Function, cls).apply
+
+    @classmethod
+    def call(cls, *args: Any) -> Any:
+        """Run forward, recorded by autograd, functorch or the compiler if one of them is at work."""
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return cls.apply(*args)
+        if torch.is_grad_enabled():
+            for tensor in args[: cls.tensors]:
+                if tensor is not None and tensor.requires_grad:
+                    return cls._apply(*args)
+        return cls.forward(*args)
+
+
+def memory_format(tensor: Tensor) -> torch.memory_format:
+    """The format torch's operators would give their output for this 4-d input."""
+    if not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def fold(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    """Move a vmapped dimension (None: expand to ``size``) to the front and fold it into the batch, dimension 0."""
+    moved = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return moved.flatten(0, 1)
+
+
+def unfold(tensor: Tensor, size: int) -> Tensor:
+    """Undo :func:`fold`."""
+    return tensor.unflatten(0, (size, -1)) if tensor.shape[0] else tensor.reshape(size, 0, *tensor.shape[1:])
