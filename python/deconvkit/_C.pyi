@@ -1,4 +1,7 @@
-"""The native functions of csrc/bindings.cpp. A Ref is (data_ptr, dtype, sizes, strides): ops/_library.py, ref()."""
+"""The native functions of csrc/bindings.cpp.
+
+A Ref is (data_ptr, dtype, sizes, strides): ops/_library.py, ref().
+"""
 
 from collections.abc import Sequence
 

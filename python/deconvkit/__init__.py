@@ -1,1 +1,1 @@
-"""Fast operators of generative networks for PyTorch: transposed convolution, pooling with switches, sparse KL."""
+"""Fast operators of generative networks for PyTorch: transposed convolution, switches, sparse KL."""

@@ -1,1 +1,1 @@
-"""The operators: for each its checks, its registration with torch.library and its autograd, one file an op."""
+"""The operators, one file an op: its checks, its registration with torch.library and its autograd."""

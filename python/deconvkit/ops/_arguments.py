@@ -39,9 +39,8 @@ def check_float(op: str, name: str, tensor: Any) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{op}: {name}: expected a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype not in FLOAT_DTYPES:
-        raise TypeError(
-            f"{op}: {name}: expected float32, float64, bfloat16 or float16, got {str(tensor.dtype).removeprefix('torch.')}"
-        )
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(f"{op}: {name}: expected float32, float64, bfloat16 or float16, got {dtype}")
 
 
 def check_rank(op: str, name: str, tensor: Tensor, unbatched: int, layout: str) -> None:

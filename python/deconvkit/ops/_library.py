@@ -1,14 +1,13 @@
 """The one place that talks to torch.library and to the native modules.
 
-An op is registered with :func:`register`: its schema, the function that allocates outputs and calls the native
-module, its shape function for fake tensors and, where it can be vmapped, its batching rule. Autograd lives outside,
-in the ``autograd.Function`` of each ``ops/<op>.py``, and every backward is an op of its own.
+An op is registered with :func:`register`: its schema, the function that allocates outputs and calls the
+native module, its shape function for fake tensors and, where it can be vmapped, its batching rule. Autograd
+lives outside, in the ``autograd.Function`` of each ``ops/<op>.py``, and every backward is an op of its own.
 """
 
 from __future__ import annotations
 
 import platform
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,8 @@ try:
 except ImportError as error:
     raise ImportError(
         f"deconvkit's native module cannot be imported ({error}). "
-        f"torch {torch.__version__}, Python {sys.version.split()[0]}, {platform.system()} {platform.machine()}. "
+        f"torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}. "
         "Mend it with: pip install --force-reinstall --no-deps deconvkit"
     ) from error
 
@@ -64,7 +64,7 @@ def native(tensor: Tensor) -> Any:
 
 
 class Op:
-    """A registered op. Plain CPU tensors outside every mode, transform and trace skip the dispatcher: about 10 µs."""
+    """A registered op. Plain CPU tensors outside every mode, transform and trace skip the dispatcher."""
 
     __slots__ = ("_impl", "_op")
 
@@ -106,16 +106,18 @@ def register(
 class Function(torch.autograd.Function):
     """An ``autograd.Function`` whose :meth:`call` costs nothing where no gradient is wanted.
 
-    Subclasses give ``forward``, ``setup_context`` and ``backward``, take all tensors first, and say how many of
-    those may require a gradient in ``tensors``. vmap goes through the batching rules of the ops called inside.
+    Subclasses give ``forward``, ``setup_context`` and ``backward``, take all tensors first, and say how many
+    of those may require a gradient in ``tensors``. vmap goes through the batching rules of the ops inside.
     """
 
     generate_vmap_rule = True
     tensors = 1
+    _apply: Callable[..., Any]
 
     def __init_subclass__(cls) -> None:
         # torch's apply() binds default arguments by introspection first, 50 µs; ours are always positional.
-        cls._apply = super(torch.autograd.Function, cls).apply
+        # This is the apply() of Function's own base class, which torch declares to have none.
+        cls._apply = super(torch.autograd.Function, cls).apply  # type: ignore[misc]
 
     @classmethod
     def call(cls, *args: Any) -> Any:
@@ -137,7 +139,7 @@ def memory_format(tensor: Tensor) -> torch.memory_format:
 
 
 def fold(tensor: Tensor, dim: int | None, size: int) -> Tensor:
-    """Move a vmapped dimension (None: expand to ``size``) to the front and fold it into the batch, dimension 0."""
+    """Move a vmapped dimension (None: expand to ``size``) to the front and fold it into dimension 0."""
     moved = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
     return moved.flatten(0, 1)
 

@@ -19,7 +19,7 @@ def switch_dtype(kernel_size: Pair) -> torch.dtype:
 
 
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
-    """torch's output size of one axis: with ceil_mode the last window still starts inside input or left padding."""
+    """torch's output size of one axis: ceil_mode's last window still starts inside input or left padding."""
     room = size + 2 * padding - dilation * (kernel - 1) - 1
     out = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
     if ceil_mode and (out - 1) * stride >= size + padding:
@@ -71,8 +71,8 @@ def _vmap(info: Any, in_dims: Any, input: Tensor, *geometry: Any) -> tuple[Any, 
 
 
 _with_switches = library.register(
-    "max_pool2d_with_switches(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation, "
-    "bool ceil_mode) -> (Tensor output, Tensor switches)",
+    "max_pool2d_with_switches(Tensor input, int[2] kernel_size, int[2] stride, int[2] padding, "
+    "int[2] dilation, bool ceil_mode) -> (Tensor output, Tensor switches)",
     _impl,
     _allocate,
     _vmap,
