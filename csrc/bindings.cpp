@@ -1,4 +1,5 @@
-// deconvkit._C: a flat table of the native functions, no logic. python/deconvkit/_C.pyi is the same table, typed.
+// deconvkit._C: a flat table of the native functions, no logic. python/deconvkit/_C.pyi is the same table,
+// typed.
 #include <pybind11/stl.h>
 
 #include "cpu/isa.h"
@@ -31,8 +32,9 @@ PYBIND11_MODULE(_C, m) {
       "max_pool2d_with_switches",
       [](const TensorRef& input, const TensorRef& output, const TensorRef& switches, const Pair& kernel_size,
          const Pair& stride, const Pair& padding, const Pair& dilation, int threads) {
-        kernels().max_pool2d_with_switches(
-            input, output, switches, pool_shape(input, output, kernel_size, stride, padding, dilation), threads);
+        kernels().max_pool2d_with_switches(input, output, switches,
+                                           pool_shape(input, output, kernel_size, stride, padding, dilation),
+                                           threads);
       },
       no_gil);
 }

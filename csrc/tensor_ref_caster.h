@@ -1,4 +1,5 @@
-// Turns what deconvkit/ops/_library.py calls a "ref", the tuple (data_ptr, dtype, sizes, strides), or None, into a TensorRef.
+// Turns what deconvkit/ops/_library.py calls a "ref", the tuple (data_ptr, dtype, sizes, strides), or None,
+// into a TensorRef.
 #pragma once
 #include <pybind11/pybind11.h>
 
@@ -10,7 +11,8 @@ namespace pybind11::detail {
 
 template <>
 struct type_caster<deconvkit::TensorRef> {
-  PYBIND11_TYPE_CASTER(deconvkit::TensorRef, const_name("tuple[int, int, tuple[int, ...], tuple[int, ...]] | None"));
+  PYBIND11_TYPE_CASTER(deconvkit::TensorRef,
+                       const_name("tuple[int, int, tuple[int, ...], tuple[int, ...]] | None"));
 
   bool load(handle source, bool /*convert*/) {
     if (source.is_none()) return true;

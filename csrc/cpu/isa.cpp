@@ -61,8 +61,8 @@ const Kernels* choose(const std::string& name) {
     if (supported && (name.empty() ? isa.automatic : name == isa.name)) best = &isa;
   }
   if (!best) {
-    throw std::invalid_argument("DECONVKIT_ISA: expected one of " + names + " on this processor, got '" + name +
-                                "'; unset it to choose automatically");
+    throw std::invalid_argument("DECONVKIT_ISA: expected one of " + names + " on this processor, got '" +
+                                name + "'; unset it to choose automatically");
   }
   return &best->table();
 }

@@ -13,9 +13,9 @@ namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 // Blocks below this come back warm from the allocator more often than not, and hold few huge pages.
 constexpr int64_t kAdviseBytes = int64_t{4} << 20;
 
-// Asks for huge pages under a large output or workspace; call before its first write. A fresh block then costs one
-// page fault for each 2 MB instead of one for each 4 KB. One system call, none below kAdviseBytes; only a hint:
-// contents stay as they are, and where the system refuses nothing is lost.
+// Asks for huge pages under a large output or workspace; call before its first write. A fresh block then
+// costs one page fault for each 2 MB instead of one for each 4 KB. One system call, none below kAdviseBytes;
+// only a hint: contents stay as they are, and where the system refuses nothing is lost.
 inline void advise_huge(void* data, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   if (bytes < kAdviseBytes) return;

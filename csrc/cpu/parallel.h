@@ -32,8 +32,8 @@ class FloatMode {
 #endif
 };
 
-// Calls f(i) for every i in [0, n). Tasks are handed out one by one where dynamic, else in contiguous ranges; f must
-// not let its results depend on which thread runs it. Starts no thread for a single task.
+// Calls f(i) for every i in [0, n). Tasks are handed out one by one where dynamic, else in contiguous ranges;
+// f must not let its results depend on which thread runs it. Starts no thread for a single task.
 template <class F>
 inline void parallel_for(int64_t n, int threads, F&& f, bool dynamic = false) {
   if (threads > n) threads = static_cast<int>(n);

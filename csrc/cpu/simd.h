@@ -1,9 +1,9 @@
-// Vectors of one instruction set, written in the compiler's vector extension: arithmetic, comparison and ?: are
-// operators, so a kernel is the same text for 16-, 32- and 64-byte vectors, on any processor.
+// Vectors of one instruction set, written in the compiler's vector extension: arithmetic, comparison and ?:
+// are operators, so a kernel is the same text for 16-, 32- and 64-byte vectors, on any processor.
 //
-// Included only by files that are compiled once per instruction set; everything here lives in that set's namespace.
-// Such files must not instantiate inline functions of shared headers that could be emitted with this set's
-// instructions under a shared name (tests/native/check_isolation.py looks).
+// Included only by files that are compiled once per instruction set; everything here lives in that set's
+// namespace. Such files must not instantiate inline functions of shared headers that could be emitted with
+// this set's instructions under a shared name (tests/native/check_isolation.py looks).
 #pragma once
 #include <cstdint>
 #include <cstring>

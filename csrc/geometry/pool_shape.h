@@ -6,7 +6,8 @@
 
 namespace deconvkit {
 
-// One axis: output cell o reads the input cells start(o) + k·dilation, 0 <= k < kernel, that lie inside [0, input).
+// One axis: output cell o reads the input cells start(o) + k·dilation, 0 <= k < kernel, that lie inside [0,
+// input).
 struct PoolAxis {
   int64_t input, output, kernel, stride, padding, dilation;
 
