@@ -46,6 +46,13 @@ struct Float16 {
   uint16_t bits;
 };
 
+// The compiler's own half, for conversions (g++ before 13 knows it by another name on aarch64).
+#ifdef __aarch64__
+using CompilerHalf = __fp16;
+#else
+using CompilerHalf = _Float16;
+#endif
+
 // The type in which a storage type is computed.
 template <class T>
 struct ComputeOf {
@@ -80,7 +87,7 @@ inline Vec<T, N> splat(T x) {
 inline float load(const float* p) { return *p; }
 inline double load(const double* p) { return *p; }
 inline float load(const BFloat16* p) { return bit_cast<float>(static_cast<uint32_t>(p->bits) << 16); }
-inline float load(const Float16* p) { return static_cast<float>(bit_cast<_Float16>(p->bits)); }
+inline float load(const Float16* p) { return static_cast<float>(bit_cast<CompilerHalf>(p->bits)); }
 
 inline void store(float* p, float x) { *p = x; }
 inline void store(double* p, double x) { *p = x; }
@@ -88,7 +95,7 @@ inline void store(BFloat16* p, float x) {  // round to nearest even; NaN stays N
   const uint32_t bits = bit_cast<uint32_t>(x);
   p->bits = x != x ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
-inline void store(Float16* p, float x) { p->bits = bit_cast<uint16_t>(static_cast<_Float16>(x)); }
+inline void store(Float16* p, float x) { p->bits = bit_cast<uint16_t>(static_cast<CompilerHalf>(x)); }
 
 // ---- vector load and store with conversion; no alignment is assumed ----
 
