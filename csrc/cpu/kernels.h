@@ -5,6 +5,8 @@
 #pragma once
 #include <cstdint>
 
+#include "cpu/conv.h"
+#include "geometry/conv_shape.h"
 #include "geometry/pool_shape.h"
 #include "tensor_ref.h"
 
@@ -17,6 +19,17 @@ struct Kernels {
   // input (N, C, H, W) -> output (N, C, OH, OW), switches (N, C, OH, OW); any strides.
   void (*max_pool2d_with_switches)(const TensorRef& input, const TensorRef& output, const TensorRef& switches,
                                    const PoolShape& shape, int threads);
+
+  // The convolution family; any strides. weight is (small channels, large channels / groups, KH, KW) in all
+  // three: input -> output is small -> large in conv_transpose2d, large -> small in conv2d. bias may be
+  // absent.
+  void (*conv_transpose2d)(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                           const TensorRef& output, const ConvShape& shape, const ConvOptions& options,
+                           int threads);
+  void (*conv2d)(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                 const TensorRef& output, const ConvShape& shape, const ConvOptions& options, int threads);
+  void (*conv_weight_grad)(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+                           const ConvShape& shape, ConvAlgorithm algorithm, int threads);
 };
 
 }  // namespace deconvkit

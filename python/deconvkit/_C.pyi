@@ -22,3 +22,42 @@ def max_pool2d_with_switches(
     dilation: Pair,
     threads: int,
 ) -> None: ...
+def conv_transpose2d(
+    input: Ref,
+    weight: Ref,
+    bias: Ref | None,
+    output: Ref,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    activation: int,
+    slope: float,
+    algorithm: int,
+    threads: int,
+) -> None: ...
+def conv2d(
+    input: Ref,
+    weight: Ref,
+    bias: Ref | None,
+    output: Ref,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    activation: int,
+    slope: float,
+    algorithm: int,
+    threads: int,
+) -> None: ...
+def conv_weight_grad(
+    small: Ref,
+    large: Ref,
+    grad_weight: Ref,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    algorithm: int,
+    threads: int,
+) -> None: ...
