@@ -1,8 +1,8 @@
 """Check that no kernel object offers code under a name that other objects share.
 
-The kernel files are compiled once per instruction set. An inline function of a shared header that is emitted from an
-AVX-512 object under its shared name may be the copy that the linker keeps, and then crashes an older processor. So
-every global symbol that such an object defines must carry the namespace of its instruction set in its name.
+The kernel files are compiled once per instruction set. An inline function of a shared header that is emitted
+from an AVX-512 object under its shared name may be the copy that the linker keeps, and then crashes an older
+processor. So every global symbol that such an object defines must carry the namespace of its set in its name.
 
 usage: check_isolation.py BUILD_DIR
 """
@@ -41,12 +41,8 @@ def main() -> int:
             continue
         checked += len(objects)
         foreign += foreign_symbols(isa, objects)
-    for line in foreign:
-        print(
-            subprocess.run(
-                ["c++filt"], input=line, capture_output=True, text=True, check=True
-            ).stdout.rstrip()
-        )
+    if foreign:
+        subprocess.run(["c++filt"], input="\n".join(foreign) + "\n", text=True, check=True)
     if not checked:
         print(f"no kernel objects under {root}")
     print(f"isolation: {checked} kernel objects, {len(foreign)} shared symbols")
