@@ -46,13 +46,6 @@ struct Float16 {
   uint16_t bits;
 };
 
-// The compiler's own half, for conversions (g++ before 13 knows it by another name on aarch64).
-#ifdef __aarch64__
-using CompilerHalf = __fp16;
-#else
-using CompilerHalf = _Float16;
-#endif
-
 // The type in which a storage type is computed.
 template <class T>
 struct ComputeOf {
@@ -82,12 +75,47 @@ inline Vec<T, N> splat(T x) {
   return x - Vec<T, N>{};  // x - 0 keeps the sign of a zero
 }
 
+// ---- half-width floats without instructions for them; one number or a vector of them ----
+
+inline float to_float(int32_t x) { return static_cast<float>(x); }
+template <int N>
+inline Vec<float, N> to_float(Vec<int32_t, N> x) {
+  return __builtin_convertvector(x, Vec<float, N>);
+}
+
+// The bits of a float16, in an int32, as a float; a signalling NaN becomes quiet.
+template <class F, class I>
+inline F half_to_float(I half) {
+  const I sign = -(half >> 15) & INT32_MIN, rest = half & 0x7fff;
+  const I normal = (rest << 13) + (112 << 23);  // the exponent's bias goes from 15 to 127
+  const I special = (rest << 13) | (rest > 0x7c00 ? (rest & 0) + 0x7fc00000 : (rest & 0) + 0x7f800000);
+  const I denormal = bit_cast<I>(static_cast<F>(to_float(rest) * 0x1p-24f));  // a normal float
+  return bit_cast<F>(sign | (rest < 0x400 ? denormal : rest >= 0x7c00 ? special : normal));
+}
+
+// A float as the bits of a float16 in an int32: to nearest even, NaN quiet.
+template <class I, class F>
+inline I float_to_half(F x) {
+  const I bits = bit_cast<I>(x), sign = (bits >> 16) & 0x8000, rest = bits & 0x7fffffff;
+  const I normal = (rest - (112 << 23) + 0xfff + ((rest >> 13) & 1)) >> 13;
+  // Below 2^-14 a float16 is a multiple of 2^-24, the spacing of floats from 1/2 on: the sum rounds.
+  const I denormal = bit_cast<I>(static_cast<F>(bit_cast<F>(rest) + 0.5f)) - 0x3f000000;
+  const I special = rest > 0x7f800000 ? ((rest >> 13) & 0x3ff) | 0x7e00 : (rest & 0) + 0x7c00;
+  return sign | (rest < 0x38800000 ? denormal : rest >= 0x477ff000 ? special : normal);
+}
+
 // ---- scalar load and store with conversion ----
 
 inline float load(const float* p) { return *p; }
 inline double load(const double* p) { return *p; }
 inline float load(const BFloat16* p) { return bit_cast<float>(static_cast<uint32_t>(p->bits) << 16); }
-inline float load(const Float16* p) { return static_cast<float>(bit_cast<CompilerHalf>(p->bits)); }
+inline float load(const Float16* p) {
+#ifdef __F16C__
+  return _cvtsh_ss(p->bits);
+#else
+  return half_to_float<float>(static_cast<int32_t>(p->bits));
+#endif
+}
 
 inline void store(float* p, float x) { *p = x; }
 inline void store(double* p, double x) { *p = x; }
@@ -95,7 +123,13 @@ inline void store(BFloat16* p, float x) {  // round to nearest even; NaN stays N
   const uint32_t bits = bit_cast<uint32_t>(x);
   p->bits = x != x ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
-inline void store(Float16* p, float x) { p->bits = bit_cast<uint16_t>(static_cast<CompilerHalf>(x)); }
+inline void store(Float16* p, float x) {
+#ifdef __F16C__
+  p->bits = _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  p->bits = static_cast<uint16_t>(float_to_half<int32_t>(x));
+#endif
+}
 
 // ---- vector load and store with conversion; no alignment is assumed ----
 
@@ -129,9 +163,9 @@ inline Vec<float, N> load_vec(const Float16* p) {
     return v;
   }
 #endif
-  Vec<float, N> v;
-  for (int i = 0; i < N; ++i) v[i] = load(p + i);
-  return v;
+  Vec<uint16_t, N> half;
+  std::memcpy(&half, p, sizeof half);
+  return half_to_float<Vec<float, N>>(__builtin_convertvector(half, Vec<int32_t, N>));
 }
 
 template <int N>
@@ -163,7 +197,8 @@ inline void store_vec(Float16* p, Vec<float, N> v) {
     return;
   }
 #endif
-  for (int i = 0; i < N; ++i) store(p + i, v[i]);
+  const auto half = __builtin_convertvector(float_to_half<Vec<int32_t, N>>(v), Vec<uint16_t, N>);
+  std::memcpy(p, &half, sizeof half);
 }
 
 }  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE
