@@ -171,7 +171,7 @@ Tensor::Tensor(DType dtype, Sizes sizes, Role role, Layout layout, int64_t offse
   block_bytes_ = before + elements * bytes_of(dtype) + (role == kOutput ? kGuard : 0);
   block_.reset(new char[block_bytes_ ? block_bytes_ : 1]);
   std::memset(block_.get(), kUntouched, block_bytes_);
-  ref_.data = block_.get() + before;
+  ref_.data = elements ? block_.get() + before : nullptr;  // as torch has it
 }
 
 char* Tensor::where(std::initializer_list<int64_t> at) const {

@@ -1,0 +1,105 @@
+#include "conv_case.h"
+
+namespace deconvkit::testing {
+namespace {
+
+ConvAxis any_axis(Random& random, int64_t largest) {
+  ConvAxis axis{};
+  do {
+    axis.small = random.between(1, largest);
+    axis.kernel = random.between(1, 5);
+    axis.stride = random.between(1, 3);
+    axis.padding = random.between(0, axis.kernel);
+    axis.dilation = random.one_in(3) ? random.between(2, 3) : 1;
+    // Symmetric padding and an output_padding; what lies behind the last cell is up to the two sizes.
+    axis.large = (axis.small - 1) * axis.stride - 2 * axis.padding + axis.dilation * (axis.kernel - 1) + 1 +
+                 random.between(0, axis.stride > axis.dilation ? axis.stride - 1 : axis.dilation - 1);
+  } while (axis.large < 1);
+  return axis;
+}
+
+}  // namespace
+
+ConvCase any_conv(Random& random) {
+  ConvCase c;
+  ConvShape& s = c.shape;
+  s.batch = random.between(0, 3);
+  s.groups = random.one_in(3) ? random.between(2, 3) : 1;
+  const int64_t most = random.one_in(4) ? 20 : 4;
+  s.small_channels = s.groups * random.between(1, most);
+  s.large_channels = s.groups * random.between(1, most);
+  s.h = any_axis(random, 7);
+  s.w = any_axis(random, most > 4 || random.one_in(3) ? 7 : 24);
+  if (random.one_in(4)) s.w = s.h;
+  c.dtype = any_float(random);
+  c.threads = static_cast<int>(random.between(1, 3));
+  c.small = Tensor(c.dtype, {s.batch, s.small_channels, s.h.small, s.w.small}, Tensor::kOutput,
+                   any_layout(random, false), random.between(0, 2));
+  c.large = Tensor(c.dtype, {s.batch, s.large_channels, s.h.large, s.w.large}, Tensor::kOutput,
+                   any_layout(random, false), random.between(0, 2));
+  c.weight = Tensor(c.dtype, {s.small_channels, s.large_channels / s.groups, s.h.kernel, s.w.kernel},
+                    Tensor::kOutput, any_layout(random, false));
+  describe(
+      "%s batch %d channels %d <-> %d groups %d; (%d, %d) <-> (%d, %d), kernel %d,%d stride %d,%d padding "
+      "%d,%d dilation %d,%d threads %d",
+      name_of(c.dtype), int(s.batch), int(s.small_channels), int(s.large_channels), int(s.groups),
+      int(s.h.small), int(s.w.small), int(s.h.large), int(s.w.large), int(s.h.kernel), int(s.w.kernel),
+      int(s.h.stride), int(s.w.stride), int(s.h.padding), int(s.w.padding), int(s.h.dilation),
+      int(s.w.dilation), c.threads);
+  return c;
+}
+
+void fill_conv(Random& random, Tensor& tensor) {
+  Tensor input(tensor.dtype(), Sizes(tensor.ref().size, tensor.ref().size + tensor.ref().rank),
+               Tensor::kInput, any_layout(random, tensor.ref().rank == 4), random.between(0, 2));
+  input.fill(plain_values(random));
+  tensor = std::move(input);
+}
+
+Tensor any_bias(Random& random, DType dtype, int64_t channels) {
+  if (random.one_in(2)) return Tensor();
+  Tensor bias(dtype, {channels}, Tensor::kInput);
+  bias.fill(plain_values(random));
+  return bias;
+}
+
+ConvOptions any_options(Random& random) {
+  ConvOptions options;
+  options.activation = random.any_of({Activation::kNone, Activation::kNone, Activation::kReLU,
+                                      Activation::kLeakyReLU, Activation::kTanh, Activation::kSigmoid});
+  options.slope = 0.2;
+  return options;
+}
+
+double activated(double x, const ConvOptions& options) {
+  switch (options.activation) {
+    case Activation::kReLU:
+      return x < 0 ? 0 : x;
+    case Activation::kLeakyReLU:
+      return x < 0 ? x * options.slope : x;
+    case Activation::kTanh:
+      return std::tanh(x);
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    default:
+      return x;
+  }
+}
+
+void check_sums(const Tensor& got, const std::vector<Sum>& sums, const Tensor& bias,
+                const ConvOptions& options, int64_t channel_stride, int64_t channels) {
+  EXPECT(got.intact(), "wrote outside the output");
+  const double rounding = got.dtype() == DType::kFloat64 ? 0x1p-53 : 0x1p-24;  // of the accumulator
+  const double smallest = got.dtype() == DType::kFloat16 ? 0x1p-24 : 0;
+  for (int64_t i = 0; i < got.numel(); ++i) {
+    Sum sum = sums[i];
+    if (bias.ref()) sum.add(bias.flat(i / channel_stride % channels));
+    const double expected = activated(sum.value, options);
+    const double tolerance = rounding * (static_cast<double>(sum.terms + 2) * sum.magnitude + 8) +
+                             epsilon_of(got.dtype()) * std::fabs(expected) + smallest;
+    EXPECT(std::fabs(got.flat(i) - expected) <= tolerance, "element %d: expected %.9g +- %.1g, got %.9g",
+           int(i), expected, tolerance, got.flat(i));
+  }
+}
+
+}  // namespace deconvkit::testing

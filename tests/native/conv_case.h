@@ -1,0 +1,58 @@
+// A random problem of the convolution family and its naive answer, shared by the tests of its three kernels.
+#pragma once
+#include "harness.h"
+
+namespace deconvkit::testing {
+
+struct ConvCase {
+  ConvShape shape;
+  DType dtype;
+  int threads;
+  Tensor small, large, weight;
+};
+
+ConvCase any_conv(Random& random);
+
+// Fills the tensor that a kernel is about to read.
+void fill_conv(Random& random, Tensor& tensor);
+Tensor any_bias(Random& random, DType dtype, int64_t channels);
+ConvOptions any_options(Random& random);
+double activated(double x, const ConvOptions& options);
+
+// What a sum of products comes to, and the sum of their magnitudes, which bounds rounding errors.
+struct Sum {
+  double value = 0, magnitude = 0;
+  int64_t terms = 0;
+
+  void add(double x) {
+    value += x;
+    magnitude += std::fabs(x);
+    ++terms;
+  }
+};
+
+// Calls f(n, small channel, large channel, small h, small w, large h, large w, kh, kw) for every product.
+template <class F>
+void for_each_product(const ConvShape& s, F&& f) {
+  for (int64_t n = 0; n < s.batch; ++n)
+    for (int64_t sc = 0; sc < s.small_channels; ++sc)
+      for (int64_t lc = 0; lc < s.large_channels; ++lc) {
+        if (sc / (s.small_channels / s.groups) != lc / (s.large_channels / s.groups)) continue;
+        for (int64_t ih = 0; ih < s.h.small; ++ih)
+          for (int64_t kh = 0; kh < s.h.kernel; ++kh) {
+            const int64_t lh = ih * s.h.stride - s.h.padding + kh * s.h.dilation;
+            if (lh < 0 || lh >= s.h.large) continue;
+            for (int64_t iw = 0; iw < s.w.small; ++iw)
+              for (int64_t kw = 0; kw < s.w.kernel; ++kw) {
+                const int64_t lw = iw * s.w.stride - s.w.padding + kw * s.w.dilation;
+                if (lw >= 0 && lw < s.w.large) f(n, sc, lc, ih, iw, lh, lw, kh, kw);
+              }
+          }
+      }
+}
+
+// Compares a result, row-major, with its sums.
+void check_sums(const Tensor& got, const std::vector<Sum>& sums, const Tensor& bias,
+                const ConvOptions& options, int64_t channel_stride, int64_t channels);
+
+}  // namespace deconvkit::testing
