@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deconvkit._version import __version__
+
 # torch first: it loads the libgomp that _C then shares.
 try:
     from deconvkit import _C
 except ImportError as error:
     raise ImportError(
-        f"deconvkit's native module cannot be imported ({error}). "
+        f"deconvkit's native module cannot be imported ({error}). deconvkit {__version__}, "
         f"torch {torch.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}. "
         "Mend it with: pip install --force-reinstall --no-deps deconvkit"
