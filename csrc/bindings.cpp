@@ -12,10 +12,17 @@ namespace {
 
 using Pair = std::array<int64_t, 2>;
 
-PoolShape pool_shape(const TensorRef& input, const TensorRef& output, const Pair& kernel, const Pair& stride,
-                     const Pair& padding, const Pair& dilation) {
-  return {{input.size[2], output.size[2], kernel[0], stride[0], padding[0], dilation[0]},
-          {input.size[3], output.size[3], kernel[1], stride[1], padding[1], dilation[1]}};
+// A pooling op of the table: two tensors in, one out or one in, two out; `Big` and `Pooled` say which of the
+// three give the input and the output size of the windows.
+template <Kernels::Pool Kernels::* Op, int Big, int Pooled>
+bool pool(const TensorRef& a, const TensorRef& b, const TensorRef& c, const Pair& kernel, const Pair& stride,
+          const Pair& padding, const Pair& dilation, int threads) {
+  const TensorRef* t[] = {&a, &b, &c};
+  const int64_t *in = t[Big]->size + 2, *out = t[Pooled]->size + 2;
+  return (kernels().*Op)(a, b, c,
+                         {{in[0], out[0], kernel[0], stride[0], padding[0], dilation[0]},
+                          {in[1], out[1], kernel[1], stride[1], padding[1], dilation[1]}},
+                         threads);
 }
 
 ConvShape conv_shape(const TensorRef& small, const TensorRef& large, const TensorRef& weight,
@@ -42,15 +49,11 @@ PYBIND11_MODULE(_C, m) {
   m.def("available_isas", &available_isas);
   m.def("select_isa", &select_isa, py::arg("name"));
 
-  m.def(
-      "max_pool2d_with_switches",
-      [](const TensorRef& input, const TensorRef& output, const TensorRef& switches, const Pair& kernel_size,
-         const Pair& stride, const Pair& padding, const Pair& dilation, int threads) {
-        kernels().max_pool2d_with_switches(input, output, switches,
-                                           pool_shape(input, output, kernel_size, stride, padding, dilation),
-                                           threads);
-      },
-      no_gil);
+  m.def("max_pool2d_with_switches", &pool<&Kernels::max_pool2d_with_switches, 0, 1>, no_gil);
+  m.def("max_pool2d_backward", &pool<&Kernels::max_pool2d_backward, 2, 0>, no_gil);
+  m.def("max_pool2d_gather", &pool<&Kernels::max_pool2d_gather, 0, 2>, no_gil);
+  m.def("max_unpool2d", &pool<&Kernels::max_unpool2d, 2, 0>, no_gil);
+  m.def("max_unpool2d_backward", &pool<&Kernels::max_unpool2d_backward, 0, 2>, no_gil);
 
   m.def(
       "conv_transpose2d",

@@ -29,7 +29,7 @@ inline void for_float_dtype(DType dtype, F&& f) {
 template <class F>
 inline void for_switch_dtype(DType dtype, F&& f) {
   if (dtype == DType::kUInt8) return f(Type<uint8_t>{});
-  return f(Type<uint16_t>{});
+  return f(Type<int32_t>{});
 }
 
 }  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

@@ -5,7 +5,14 @@
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
-void max_pool2d_with_switches(const TensorRef&, const TensorRef&, const TensorRef&, const PoolShape&, int);
+#define DECONVKIT_POOL(name) \
+  bool name(const TensorRef&, const TensorRef&, const TensorRef&, const PoolShape&, int)
+DECONVKIT_POOL(max_pool2d_with_switches);
+DECONVKIT_POOL(max_pool2d_backward);
+DECONVKIT_POOL(max_pool2d_gather);
+DECONVKIT_POOL(max_unpool2d);
+DECONVKIT_POOL(max_unpool2d_backward);
+#undef DECONVKIT_POOL
 void conv_transpose2d(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
                       const ConvShape&, const ConvOptions&, int);
 void conv2d(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, const ConvShape&,
@@ -15,7 +22,10 @@ void conv_weight_grad(const TensorRef&, const TensorRef&, const TensorRef&, cons
 
 const Kernels& kernel_table() {
   static constexpr Kernels table = {
-      DECONVKIT_ISA_NAME, kVectorBytes, max_pool2d_with_switches, conv_transpose2d, conv2d, conv_weight_grad,
+      DECONVKIT_ISA_NAME,    kVectorBytes,      max_pool2d_with_switches,
+      max_pool2d_backward,   max_pool2d_gather, max_unpool2d,
+      max_unpool2d_backward, conv_transpose2d,  conv2d,
+      conv_weight_grad,
   };
   return table;
 }

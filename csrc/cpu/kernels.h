@@ -16,9 +16,15 @@ struct Kernels {
   const char* isa;
   int vector_bytes;
 
-  // input (N, C, H, W) -> output (N, C, OH, OW), switches (N, C, OH, OW); any strides.
-  void (*max_pool2d_with_switches)(const TensorRef& input, const TensorRef& output, const TensorRef& switches,
-                                   const PoolShape& shape, int threads);
+  // Pooling: big tensors are (N, C, H, W), pooled ones and switches (N, C, OH, OW). Any strides;
+  // vectorised where all of a call's tensors have unit stride along W, or all along C. False: a switch points
+  // outside its window.
+  using Pool = bool (*)(const TensorRef&, const TensorRef&, const TensorRef&, const PoolShape&, int threads);
+  Pool max_pool2d_with_switches;  // input, output, switches; always true
+  Pool max_pool2d_backward;       // grad_output, switches, grad_input: every cell sums what its windows send
+  Pool max_pool2d_gather;  // input, switches, output: every window takes its cell; the adjoint of backward
+  Pool max_unpool2d;       // input, switches, output: of several windows the last wins, else zero
+  Pool max_unpool2d_backward;  // grad_output, switches, grad_input: the winner takes, others get zero
 
   // The convolution family; any strides. weight is (small channels, large channels / groups, KH, KW) in all
   // three: input -> output is small -> large in conv_transpose2d, large -> small in conv2d. bias may be

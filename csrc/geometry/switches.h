@@ -7,10 +7,30 @@
 
 namespace deconvkit {
 
-// Windows of up to this many cells fit a uint8 switch, whose largest value is the sentinel.
+// Windows of up to this many cells fit a uint8 switch, whose largest value is the sentinel; larger ones take
+// int32.
 constexpr int64_t kMaxCellsUInt8 = 255;
 
 template <class Switch>
-constexpr Switch kNoSwitch = static_cast<Switch>(~Switch{0});
+constexpr Switch kNoSwitch = 0;
+template <>
+constexpr uint8_t kNoSwitch<uint8_t> = 0xff;
+template <>
+constexpr int32_t kNoSwitch<int32_t> = 0x7fffffff;
+
+// Where a switch of window (oh, ow) points. A switch is data from outside: it may be any number.
+struct SwitchCell {
+  int64_t h, w;  // the input cell, where valid
+  bool valid;    // it lies in the window and in the input
+
+  DECONVKIT_HD constexpr SwitchCell(const PoolShape& s, int64_t oh, int64_t ow, int64_t at)
+      : h(0), w(0), valid(false) {
+    if (at < 0 || at >= s.cells()) return;
+    const int64_t kh = at / s.w.kernel, kw = at % s.w.kernel;
+    h = s.h.cell(oh, kh);
+    w = s.w.cell(ow, kw);
+    valid = h >= 0 && h < s.h.input && w >= 0 && w < s.w.input;
+  }
+};
 
 }  // namespace deconvkit
