@@ -21,7 +21,47 @@ def max_pool2d_with_switches(
     padding: Pair,
     dilation: Pair,
     threads: int,
-) -> None: ...
+) -> bool: ...
+def max_pool2d_backward(
+    grad_output: Ref,
+    switches: Ref,
+    grad_input: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    threads: int,
+) -> bool: ...
+def max_pool2d_gather(
+    input: Ref,
+    switches: Ref,
+    output: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    threads: int,
+) -> bool: ...
+def max_unpool2d(
+    input: Ref,
+    switches: Ref,
+    output: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    threads: int,
+) -> bool: ...
+def max_unpool2d_backward(
+    grad_output: Ref,
+    switches: Ref,
+    grad_input: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    threads: int,
+) -> bool: ...
 def conv_transpose2d(
     input: Ref,
     weight: Ref,

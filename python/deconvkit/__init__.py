@@ -1,5 +1,18 @@
 """Fast operators of generative networks for PyTorch: transposed convolution, switches, sparse KL."""
 
+from deconvkit import nn
 from deconvkit._version import __version__
+from deconvkit.ops.max_pool2d import max_pool1d_with_switches, max_pool2d_with_switches
+from deconvkit.ops.max_unpool2d import max_unpool1d, max_unpool2d
+from deconvkit.ops.switches import indices_to_switches, switches_to_indices
 
-__all__ = ["__version__"]
+__all__ = [
+    "__version__",
+    "indices_to_switches",
+    "max_pool1d_with_switches",
+    "max_pool2d_with_switches",
+    "max_unpool1d",
+    "max_unpool2d",
+    "nn",
+    "switches_to_indices",
+]

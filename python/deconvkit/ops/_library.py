@@ -58,7 +58,7 @@ def optional_ref(tensor: Tensor | None) -> Ref | None:
 
 def native(tensor: Tensor) -> Any:
     """The native module that computes on the tensor's device."""
-    if tensor.device.type == "cpu":
+    if tensor.is_cpu:
         return _C
     raise NotImplementedError(
         f"deconvkit has no kernels for device {tensor.device}; move the tensors to the CPU"
@@ -133,11 +133,45 @@ class Function(torch.autograd.Function):
         return cls.forward(*args)
 
 
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether torch's operators would give their output for this 4-d input in channels_last (c10/core/MemoryFormat.h)."""
+    n_stride, c_stride, h_stride, w_stride = tensor.stride()
+    if c_stride > w_stride:  # the usual contiguous tensor, quickly
+        return False
+    n, c, h, w = tensor.shape
+    least = c_stride * c
+    if not (c_stride and n and c and h and w) or w_stride < least:
+        return False
+    least = w_stride * w
+    if h_stride < least:
+        return False
+    least = h_stride * h
+    return n_stride >= least and least != c_stride
+
+
 def memory_format(tensor: Tensor) -> torch.memory_format:
     """The format torch's operators would give their output for this 4-d input."""
-    if not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
+    return torch.channels_last if is_channels_last(tensor) else torch.contiguous_format
+
+
+def empty(
+    like: Tensor, shape: tuple[int, ...], channels_last: bool, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Allocate a 4-d tensor on the device and, unless told, with the dtype of ``like``: torch.empty, but quicker."""
+    _, c, h, w = shape
+    if channels_last:
+        stride = h * w * c, 1, w * c, c
+    else:  # a dimension of size 0 counts as 1
+        stride = (c or 1) * (h or 1) * (w or 1), (h or 1) * (w or 1), w or 1, 1
+    return like.new_empty_strided(shape, stride, dtype=dtype)
+
+
+def dense(tensor: Tensor, channels_last: bool) -> Tensor:
+    """The 4-d tensor itself where the kernels can walk it in this layout: one step along C or W; else a copy."""
+    dim = 1 if channels_last else 3
+    if tensor.stride()[dim] == 1 or tensor.shape[dim] == 1:
+        return tensor
+    return tensor.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def fold(tensor: Tensor, dim: int | None, size: int) -> Tensor:
@@ -149,3 +183,13 @@ def fold(tensor: Tensor, dim: int | None, size: int) -> Tensor:
 def unfold(tensor: Tensor, size: int) -> Tensor:
     """Undo :func:`fold`."""
     return tensor.unflatten(0, (size, -1)) if tensor.shape[0] else tensor.reshape(size, 0, *tensor.shape[1:])
+
+
+def fold_vmap(op: Callable[..., Tensor], tensors: int) -> Callable[..., Any]:
+    """The batching rule of an op whose first ``tensors`` arguments and one result have the batch in dimension 0."""
+
+    def rule(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+        folded = (fold(args[i], in_dims[i], info.batch_size) for i in range(tensors))
+        return unfold(op(*folded, *args[tensors:]), info.batch_size), 0
+
+    return rule

@@ -1,0 +1,10 @@
+"""Modules with torch's constructor arguments and state dicts that run deconvkit's operators."""
+
+from deconvkit.nn.pooling import MaxPool1d, MaxPool2d, MaxUnpool1d, MaxUnpool2d
+
+__all__ = [
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+]
