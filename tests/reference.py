@@ -1,1 +1,78 @@
 """Slow, obvious NumPy versions of every op, in float64: what the tests hold the kernels against."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+Array = np.ndarray
+Pair = tuple[int, int]
+
+
+# ---- pooling by switches; every tensor is (N, C, H, W), a switch of -1 says "no valid cell" ----
+
+
+def window(
+    oh: int, ow: int, size: Pair, k: Pair, s: Pair, p: Pair, d: Pair
+) -> Iterator[tuple[int, int, int]]:
+    """(switch, row, column) of every cell of window (oh, ow) that lies inside a plane of this size."""
+    for kh in range(k[0]):
+        for kw in range(k[1]):
+            h, w = oh * s[0] - p[0] + kh * d[0], ow * s[1] - p[1] + kw * d[1]
+            if 0 <= h < size[0] and 0 <= w < size[1]:
+                yield kh * k[1] + kw, h, w
+
+
+def max_pool2d(x: Array, out: Pair, k: Pair, s: Pair, p: Pair, d: Pair) -> tuple[Array, Array]:
+    """Output and switches of the given size."""
+    output = np.full((*x.shape[:2], *out), -math.inf)
+    switches = np.full(output.shape, -1)
+    for n, c, oh, ow in np.ndindex(*output.shape):
+        for at, h, w in window(oh, ow, x.shape[2:], k, s, p, d):
+            value = x[n, c, h, w]
+            if switches[n, c, oh, ow] < 0 or value > output[n, c, oh, ow] or math.isnan(value):
+                output[n, c, oh, ow], switches[n, c, oh, ow] = value, at
+    return output, switches
+
+
+def _targets(
+    switches: Array, size: Pair, k: Pair, s: Pair, p: Pair, d: Pair
+) -> Iterator[tuple[tuple, tuple]]:
+    """(pooled position, position in the plane) of every switch that names a cell, in row-major order."""
+    for n, c, oh, ow in np.ndindex(*switches.shape):
+        for at, h, w in window(oh, ow, size, k, s, p, d):
+            if at == switches[n, c, oh, ow]:
+                yield (n, c, oh, ow), (n, c, h, w)
+
+
+def max_pool2d_backward(grad: Array, switches: Array, size: Pair, *geometry: Pair) -> Array:
+    """Sum over the windows of what each sends to its cell."""
+    result = np.zeros((*grad.shape[:2], *size))
+    for source, target in _targets(switches, size, *geometry):
+        result[target] += grad[source]
+    return result
+
+
+def max_pool2d_gather(x: Array, switches: Array, *geometry: Pair) -> Array:
+    """What each window's switch names, zero without a valid cell."""
+    result = np.zeros(switches.shape)
+    for target, source in _targets(switches, x.shape[2:], *geometry):
+        result[target] = x[source]
+    return result
+
+
+def max_unpool2d(x: Array, switches: Array, size: Pair, *geometry: Pair) -> Array:
+    """Every value in its cell, the last in row-major order where several share one."""
+    result = np.zeros((*x.shape[:2], *size))
+    for source, target in _targets(switches, size, *geometry):
+        result[target] = x[source]
+    return result
+
+
+def max_unpool2d_backward(grad: Array, switches: Array, *geometry: Pair) -> Array:
+    """The gradient of each cell, to the value that won it alone."""
+    result = np.zeros(switches.shape)
+    winner = {cell: at for at, cell in _targets(switches, grad.shape[2:], *geometry)}
+    for cell, at in winner.items():
+        result[at] = grad[cell]
+    return result

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.autograd_function import enable_single_level_autograd_function
 
 from deconvkit._version import __version__
 
@@ -110,21 +111,40 @@ class Function(torch.autograd.Function):
 
     Subclasses give ``forward``, ``setup_context`` and ``backward``, take all tensors first, and say how many
     of those may require a gradient in ``tensors``. vmap goes through the batching rules of the ops inside.
+
+    A subclass whose forward is one op with the same arguments names it in ``op``: the op then has this gradient
+    wherever it is dispatched, which torch.compile needs to see torch.func.grad through it.
     """
 
     generate_vmap_rule = True
     tensors = 1
+    op: str | None = None
     _apply: Callable[..., Any]
 
     def __init_subclass__(cls) -> None:
         # torch's apply() binds default arguments by introspection first, 50 µs; ours are always positional.
         # This is the apply() of Function's own base class, which torch declares to have none.
         cls._apply = super(torch.autograd.Function, cls).apply  # type: ignore[misc]
+        if cls.op is not None:
+            _LIBRARY.impl(cls.op, cls._dispatched, "Autograd")
+
+    @classmethod
+    def _dispatched(cls, *args: Any) -> Any:
+        """Run the op as the dispatcher does at its autograd key, at one level of functorch's transforms."""
+        if torch.is_grad_enabled():
+            for tensor in args[: cls.tensors]:
+                if tensor is not None and tensor.requires_grad:
+                    with enable_single_level_autograd_function():
+                        return cls._apply(*args)
+        with torch._C._AutoDispatchBelowAutograd():
+            return getattr(torch.ops.deconvkit, cls.op).default(*args)  # type: ignore[arg-type]
 
     @classmethod
     def call(cls, *args: Any) -> Any:
         """Run forward, recorded by autograd, functorch or the compiler if one of them is at work."""
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if torch.compiler.is_compiling():
+            return cls.forward(*args) if cls.op is not None else cls.apply(*args)
+        if torch._C._are_functorch_transforms_active():
             return cls.apply(*args)
         if torch.is_grad_enabled():
             for tensor in args[: cls.tensors]:

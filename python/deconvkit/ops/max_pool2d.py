@@ -112,6 +112,8 @@ _gather = library.register(
 
 
 class _MaxPool2d(library.Function):
+    op = "max_pool2d_with_switches"
+
     @staticmethod
     def forward(
         input: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
@@ -132,6 +134,8 @@ class _MaxPool2d(library.Function):
 
 
 class _MaxPool2dBackward(library.Function):
+    op = "max_pool2d_backward"
+
     @staticmethod
     def forward(
         grad_output: Tensor,
@@ -156,6 +160,8 @@ class _MaxPool2dBackward(library.Function):
 
 
 class _MaxPool2dGather(library.Function):
+    op = "max_pool2d_gather"
+
     @staticmethod
     def forward(
         input: Tensor, switches: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair

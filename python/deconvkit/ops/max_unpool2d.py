@@ -75,6 +75,8 @@ _backward = library.register(
 
 
 class _MaxUnpool2d(library.Function):
+    op = "max_unpool2d"
+
     @staticmethod
     def forward(
         input: Tensor,
@@ -99,6 +101,8 @@ class _MaxUnpool2d(library.Function):
 
 
 class _MaxUnpool2dBackward(library.Function):
+    op = "max_unpool2d_backward"
+
     @staticmethod
     def forward(
         grad_output: Tensor, switches: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
@@ -139,7 +143,9 @@ def _output_size(op: str, input: Tensor, geometry: Geometry, output_size: Any, d
         )
     h, w = size = check_unpooled_size(op, (pooled[0], pooled[1]), geometry, output_size)
     if n * c * h * w >= 2**60:
-        raise ValueError(f"{op}: output_size: expected fewer than 2**60 cells in all, got shape {(n, c, h, w)}")
+        raise ValueError(
+            f"{op}: output_size: expected fewer than 2**60 cells in all, got shape {(n, c, h, w)}"
+        )
     return size
 
 

@@ -20,9 +20,7 @@ from deconvkit.ops._windows import (
     switch_dtype,
 )
 
-_SCHEMA = (
-    "(Tensor {0}, SymInt[2] input_size, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor"
-)
+_SCHEMA = "(Tensor {0}, SymInt[2] input_size, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor"
 
 
 def _starts(tensor: Tensor, stride: Pair, padding: Pair) -> tuple[Tensor, Tensor]:
@@ -45,7 +43,9 @@ def _to_indices_impl(
     rows, columns = _starts(switches, stride, padding)
     row = offset.div(kernel[1], rounding_mode="floor").mul_(dilation[0]).add_(rows)
     column = offset.remainder(kernel[1]).mul_(dilation[1]).add_(columns)
-    good = _inside(offset, kernel[0] * kernel[1]) & _inside(row, input_size[0]) & _inside(column, input_size[1])
+    good = (
+        _inside(offset, kernel[0] * kernel[1]) & _inside(row, input_size[0]) & _inside(column, input_size[1])
+    )
     if not bool((good | empty).all()):
         raise bad_switch("switches_to_indices")
     return row.mul_(input_size[1]).add_(column).masked_fill_(empty, -1)
@@ -57,7 +57,9 @@ def _to_switches_impl(
     rows, columns = _starts(indices, stride, padding)
     dh, dw = dilation
     # A window without a valid cell has no index either; what torch writes there is no cell.
-    empty = (indices == -1) | (_empty(rows, input_size[0], kernel[0], dh) | _empty(columns, input_size[1], kernel[1], dw))
+    empty = (indices == -1) | (
+        _empty(rows, input_size[0], kernel[0], dh) | _empty(columns, input_size[1], kernel[1], dw)
+    )
     row = indices.div(input_size[1], rounding_mode="floor").sub_(rows)
     column = indices.remainder(input_size[1]).sub_(columns)
     good = (
@@ -73,13 +75,17 @@ def _to_switches_impl(
             "lies outside; were they recorded with this kernel_size, stride, padding, dilation and input size?"
         )
     dtype = switch_dtype(kernel)
-    switches = row.div_(dh, rounding_mode="floor").mul_(kernel[1]).add_(column.div_(dw, rounding_mode="floor"))
+    switches = (
+        row.div_(dh, rounding_mode="floor").mul_(kernel[1]).add_(column.div_(dw, rounding_mode="floor"))
+    )
     return switches.masked_fill_(empty, no_switch(dtype)).to(dtype)
 
 
 def _empty(start: Tensor, size: int, kernel: int, dilation: int) -> Tensor:
     """Which windows have no cell inside [0, size)."""
-    first = start + (-start).clamp(min=0).add_(dilation - 1).div_(dilation, rounding_mode="floor").mul_(dilation)
+    first = start + (-start).clamp(min=0).add_(dilation - 1).div_(dilation, rounding_mode="floor").mul_(
+        dilation
+    )
     return (first >= size) | (first > start + (kernel - 1) * dilation)
 
 
@@ -175,7 +181,9 @@ def switches_to_indices(
         TypeError: ``switches`` are not of the switches' dtype.
     """
     op = "switches_to_indices"
-    dims, size, geometry = _prepare(op, "switches", switches, input_size, kernel_size, stride, padding, dilation)
+    dims, size, geometry = _prepare(
+        op, "switches", switches, input_size, kernel_size, stride, padding, dilation
+    )
     check_switches(op, switches, geometry[0], None)
     return _as_4d(_to_indices, dims, switches, size, *geometry)
 
@@ -213,7 +221,9 @@ def indices_to_switches(
         TypeError: ``indices`` are not int64.
     """
     op = "indices_to_switches"
-    dims, size, geometry = _prepare(op, "indices", indices, input_size, kernel_size, stride, padding, dilation)
+    dims, size, geometry = _prepare(
+        op, "indices", indices, input_size, kernel_size, stride, padding, dilation
+    )
     if indices.dtype is not torch.int64:
         raise TypeError(f"{op}: indices: expected int64, got {str(indices.dtype).removeprefix('torch.')}")
     return _as_4d(_to_switches, dims, indices, size, *geometry)
