@@ -28,8 +28,8 @@ examples = settings(deadline=None, derandomize=True, max_examples=80)
 seeds = st.integers(0, 10_000)
 OPS = torch.ops.deconvkit
 
-# Shapes with every way through the kernels: full vectors and remainders, 2x2, overlap, dilation, padding, ceil_mode,
-# windows without a valid cell, many cells.
+# Shapes with every way through the kernels: full vectors and remainders, 2x2, overlap, dilation, padding,
+# ceil_mode, windows without a valid cell, many cells.
 SHAPES = {
     "2x2": (2, 5, Windows((12, 70), (2, 2), (2, 2))),
     "2x2 odd": (1, 3, Windows((9, 37), (2, 2), (2, 2), ceil_mode=True)),

@@ -19,7 +19,7 @@ class MaxPool1d(torch.nn.MaxPool1d):
     """
 
     def forward(self, input: Tensor) -> Any:
-        """(N, C, L) or (C, L) to (N, C, OL) or (C, OL); with ``return_indices`` a pair of those."""
+        """(N, C, L) or (C, L) to (N, C, OL) or (C, OL); a pair with ``return_indices``."""
         result = max_pool1d_with_switches(
             input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         )
@@ -33,7 +33,7 @@ class MaxPool2d(torch.nn.MaxPool2d):
     """
 
     def forward(self, input: Tensor) -> Any:
-        """(N, C, H, W) or (C, H, W) to (N, C, OH, OW) or (C, OH, OW); with ``return_indices`` a pair of those."""
+        """(N, C, H, W) or (C, H, W) to (N, C, OH, OW) or (C, OH, OW); a pair with ``return_indices``."""
         result = max_pool2d_with_switches(
             input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         )

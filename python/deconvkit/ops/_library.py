@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
+    enable_single_level_autograd_function,
+)
 
 from deconvkit._version import __version__
 
@@ -93,17 +95,23 @@ def register(
     schema: str,
     impl: Callable[..., Any],
     fake: Callable[..., Any],
-    vmap: Callable[..., Any] | None = None,
+    vmap: Callable[..., Any] | int | None = None,
 ) -> Op:
-    """Register ``deconvkit::<schema>`` and return the op to call."""
+    """Register ``deconvkit::<schema>`` and return the op to call.
+
+    ``vmap`` is a batching rule, or how many tensors open the arguments of an op with one result, where all
+    have the batch in dimension 0.
+    """
     name = schema.partition("(")[0]
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for key in ("CPU", "CUDA"):
         _LIBRARY.impl(name, impl, key)
     torch.library.register_fake(f"deconvkit::{name}", fake, lib=_LIBRARY)
+    op = Op(getattr(torch.ops.deconvkit, name).default, impl)
     if vmap is not None:
-        torch.library.register_vmap(f"deconvkit::{name}", vmap, lib=_LIBRARY)
-    return Op(getattr(torch.ops.deconvkit, name).default, impl)
+        rule = _fold_vmap(op, vmap) if isinstance(vmap, int) else vmap
+        torch.library.register_vmap(f"deconvkit::{name}", rule, lib=_LIBRARY)
+    return op
 
 
 class Function(torch.autograd.Function):
@@ -112,8 +120,8 @@ class Function(torch.autograd.Function):
     Subclasses give ``forward``, ``setup_context`` and ``backward``, take all tensors first, and say how many
     of those may require a gradient in ``tensors``. vmap goes through the batching rules of the ops inside.
 
-    A subclass whose forward is one op with the same arguments names it in ``op``: the op then has this gradient
-    wherever it is dispatched, which torch.compile needs to see torch.func.grad through it.
+    A subclass whose forward is one op with the same arguments names it in ``op``: the op then has this
+    gradient wherever it is dispatched, which torch.compile needs to see torch.func.grad through it.
     """
 
     generate_vmap_rule = True
@@ -154,7 +162,10 @@ class Function(torch.autograd.Function):
 
 
 def is_channels_last(tensor: Tensor) -> bool:
-    """Whether torch's operators would give their output for this 4-d input in channels_last (c10/core/MemoryFormat.h)."""
+    """Whether torch's operators would give their output for this 4-d input in channels_last.
+
+    The rule is that of c10/core/MemoryFormat.h, ambiguous strides included.
+    """
     n_stride, c_stride, h_stride, w_stride = tensor.stride()
     if c_stride > w_stride:  # the usual contiguous tensor, quickly
         return False
@@ -177,7 +188,7 @@ def memory_format(tensor: Tensor) -> torch.memory_format:
 def empty(
     like: Tensor, shape: tuple[int, ...], channels_last: bool, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Allocate a 4-d tensor on the device and, unless told, with the dtype of ``like``: torch.empty, but quicker."""
+    """Allocate a 4-d tensor of the device and, unless told, the dtype of ``like``: a quicker torch.empty."""
     _, c, h, w = shape
     if channels_last:
         stride = h * w * c, 1, w * c, c
@@ -187,7 +198,7 @@ def empty(
 
 
 def dense(tensor: Tensor, channels_last: bool) -> Tensor:
-    """The 4-d tensor itself where the kernels can walk it in this layout: one step along C or W; else a copy."""
+    """The 4-d tensor where kernels can walk it in this layout (unit stride along C or W), else a copy."""
     dim = 1 if channels_last else 3
     if tensor.stride()[dim] == 1 or tensor.shape[dim] == 1:
         return tensor
@@ -205,11 +216,10 @@ def unfold(tensor: Tensor, size: int) -> Tensor:
     return tensor.unflatten(0, (size, -1)) if tensor.shape[0] else tensor.reshape(size, 0, *tensor.shape[1:])
 
 
-def fold_vmap(op: Callable[..., Tensor], tensors: int) -> Callable[..., Any]:
-    """The batching rule of an op whose first ``tensors`` arguments and one result have the batch in dimension 0."""
+def _fold_vmap(op: Callable[..., Tensor], tensors: int) -> Callable[..., Any]:
 
     def rule(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
-        folded = (fold(args[i], in_dims[i], info.batch_size) for i in range(tensors))
+        folded = [fold(args[i], in_dims[i], info.batch_size) for i in range(tensors)]
         return unfold(op(*folded, *args[tensors:]), info.batch_size), 0
 
     return rule

@@ -1,4 +1,4 @@
-"""Pooling windows: their geometry's checks and sizes, and what their switches look like, for every op that pools."""
+"""Pooling windows: the checks of their geometry, their sizes, and what their switches look like."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LARGEST = 2**31 - 2
 def switch_dtype(kernel: Pair) -> torch.dtype:
     """uint8 where a window's cells and the sentinel fit, else int32.
 
-    Not uint16: torch has no comparison, addition, gather, masked_fill or index_put for it, and a switch of so large
-    a window is less than 1 % of what the window reads.
+    Not uint16: torch has no comparison, addition, gather, masked_fill or index_put for it, and a switch of so
+    large a window is less than 1 % of what the window reads.
     """
     return torch.uint8 if kernel[0] * kernel[1] <= 255 else torch.int32
 
@@ -48,8 +48,8 @@ def check_geometry(
             )
         if reach > _LARGEST or s > _LARGEST:
             raise ValueError(
-                f"{op}: {'stride' if s > _LARGEST else 'kernel_size'}: expected an extent of at most {_LARGEST}, "
-                f"got kernel_size {kernel_size!r}, stride {stride!r}, dilation {dilation!r}"
+                f"{op}: {'stride' if s > _LARGEST else 'kernel_size'}: expected an extent of at most "
+                f"{_LARGEST}, got kernel_size {kernel_size!r}, stride {stride!r}, dilation {dilation!r}"
             )
     if dims == 1:
         return (1, kernel[0]), (1, strides[0]), (0, pads[0]), (1, dilations[0])
@@ -61,7 +61,7 @@ def check_geometry(
 
 
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
-    """torch's output size of one axis: with ceil_mode the last window still starts inside input or left padding."""
+    """torch's output size of one axis: with ceil_mode the last window still starts inside the input."""
     room = size + 2 * padding - dilation * (kernel - 1) - 1
     if not ceil_mode:
         return room // stride + 1
@@ -74,8 +74,8 @@ def check_unpooled_size(
 ) -> Pair:
     """Height and width to unpool to: torch's default for None, else ``output_size``'s last two, if they fit.
 
-    They fit within a stride of the default, as torch has it. Every size that pools to ``pooled``, with or without
-    ceil_mode, lies there.
+    They fit within a stride of the default, as torch has it. Every size that pools to ``pooled``, with or
+    without ceil_mode, lies there.
     """
     kernel, stride, padding, dilation = geometry
     default = tuple(
@@ -83,7 +83,7 @@ def check_unpooled_size(
     )
     size = default if output_size is None else output_size
     for i in (0, 1):
-        if not (1 <= size[i] and default[i] - stride[i] < size[i] < default[i] + stride[i]):
+        if not (size[i] >= 1 and default[i] - stride[i] < size[i] < default[i] + stride[i]):
             least = tuple(max(1, default[j] - stride[j] + 1) for j in (0, 1))
             most = tuple(default[j] + stride[j] - 1 for j in (0, 1))
             raise ValueError(

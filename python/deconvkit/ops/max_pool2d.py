@@ -51,7 +51,8 @@ def _pool_vmap(info: Any, in_dims: Any, input: Tensor, *geometry: Any) -> tuple[
 
 
 _pool = library.register(
-    f"max_pool2d_with_switches(Tensor input, {_GEOMETRY}, bool ceil_mode) -> (Tensor output, Tensor switches)",
+    f"max_pool2d_with_switches(Tensor input, {_GEOMETRY}, bool ceil_mode) "
+    "-> (Tensor output, Tensor switches)",
     _pool_impl,
     _empty_pooled,
     _pool_vmap,
@@ -98,13 +99,13 @@ _backward = library.register(
     f"max_pool2d_backward(Tensor grad_output, Tensor switches, SymInt[2] input_size, {_GEOMETRY}) -> Tensor",
     _backward_impl,
     _empty_spread,
-    library.fold_vmap(lambda *args: _backward(*args), 2),
+    2,
 )
 _gather = library.register(
     f"max_pool2d_gather(Tensor input, Tensor switches, {_GEOMETRY}) -> Tensor",
     _gather_impl,
     _empty_gathered,
-    library.fold_vmap(lambda *args: _gather(*args), 2),
+    2,
 )
 
 
@@ -186,7 +187,7 @@ def _check_input(op: str, input: Tensor, geometry: Any, ceil_mode: Any) -> None:
     """Raise for a 4-d ``input`` that these windows cannot pool."""
     if ceil_mode is not True and ceil_mode is not False:
         raise TypeError(f"{op}: ceil_mode: expected a bool, got {ceil_mode!r}")
-    kernel, stride, padding, dilation = geometry
+    kernel, _, padding, dilation = geometry
     _, c, h, w = input.shape
     if (
         not (c and h and w)
@@ -210,9 +211,9 @@ def max_pool2d_with_switches(
     """Max-pool and record where each maximum was found.
 
     A switch is the offset kh * KW + kw of the maximum inside its window, before the window is clipped at the
-    border: uint8 for windows of up to 255 cells, int32 above; the largest value says that the window has no valid
-    cell, and the output is then -inf. As in torch, ties keep the first cell in row-major order, the last NaN wins
-    and padding is never the maximum. Saves the switches for backward, not the input.
+    border: uint8 for windows of up to 255 cells, int32 above; the largest value says that the window has no
+    valid cell, and the output is then -inf. As in torch, ties keep the first cell in row-major order, the
+    last NaN wins and padding is never the maximum. Saves the switches for backward, not the input.
 
     Equivalent to::
 

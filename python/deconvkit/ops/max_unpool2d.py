@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deconvkit.ops import _arguments as arguments
@@ -61,13 +60,13 @@ _unpool = library.register(
     f"max_unpool2d(Tensor input, Tensor switches, SymInt[2] output_size, {_GEOMETRY}) -> Tensor",
     _unpool_impl,
     _empty_unpooled,
-    library.fold_vmap(lambda *args: _unpool(*args), 2),
+    2,
 )
 _backward = library.register(
     f"max_unpool2d_backward(Tensor grad_output, Tensor switches, {_GEOMETRY}) -> Tensor",
     _backward_impl,
     _empty_repooled,
-    library.fold_vmap(lambda *args: _backward(*args), 2),
+    2,
 )
 
 
@@ -131,7 +130,8 @@ def _output_size(op: str, input: Tensor, geometry: Geometry, output_size: Any, d
             raise TypeError(f"{op}: output_size: expected ints, got {output_size!r}")
         if len(size) not in (dims, dims + 1, dims + 2):
             raise ValueError(
-                f"{op}: output_size: expected the spatial size or the full shape of the output, got {output_size!r}"
+                f"{op}: output_size: expected the spatial size or the full shape of the output, "
+                f"got {output_size!r}"
             )
         output_size = arguments.int_tuple(op, "output_size", tuple(size[-dims:]), dims, 1)
         if dims == 1:
@@ -139,7 +139,8 @@ def _output_size(op: str, input: Tensor, geometry: Geometry, output_size: Any, d
     n, c, *pooled = input.shape
     if not (c and pooled[0] and pooled[1]):
         raise ValueError(
-            f"{op}: input: expected at least one channel and one cell, got channels, height and width {(c, *pooled)}"
+            f"{op}: input: expected at least one channel and one cell, "
+            f"got channels, height and width {(c, *pooled)}"
         )
     h, w = size = check_unpooled_size(op, (pooled[0], pooled[1]), geometry, output_size)
     if n * c * h * w >= 2**60:
@@ -161,9 +162,9 @@ def max_unpool2d(
 ) -> Tensor:
     """Put every value back to the cell that its switch names; zero elsewhere.
 
-    The inverse of :func:`max_pool2d_with_switches` on the maxima. Where windows overlap and two switches name the
-    same cell, the last value in row-major order wins, always, and it alone gets the gradient. Values and zeros are
-    written in one pass.
+    The inverse of :func:`max_pool2d_with_switches` on the maxima. Where windows overlap and two switches name
+    the same cell, the last value in row-major order wins, always, and it alone gets the gradient. Values and
+    zeros are written in one pass.
 
     Equivalent to::
 
@@ -176,13 +177,14 @@ def max_unpool2d(
 
     Args:
         input: (N, C, H, W) or (C, H, W); float32, float64, bfloat16 or float16, any strides; N may be 0.
-        switches: Offsets inside the windows, of the same shape: uint8 for windows of up to 255 cells, else int32.
+        switches: Offsets inside the windows, of the same shape: uint8 for windows of up to 255 cells, else
+            int32.
         kernel_size: Window size (height, width) in cells, as in the pooling.
         stride: Distance of neighbouring windows; None means ``kernel_size``.
         padding: Cells that the pooling added on each side.
         output_size: (OH, OW), or the output's full shape of which the last two count. None means
-            (H - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + 1. Every size pooled from fits: less than
-            one stride from that.
+            (H - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + 1. Every size pooled from fits:
+            less than one stride from that.
         dilation: Distance of neighbouring cells of a window.
 
     Returns:
@@ -190,8 +192,8 @@ def max_unpool2d(
 
     Raises:
         ValueError: A size, a rank or a shape is wrong, or a switch points outside its window or the output.
-        TypeError: ``input`` is not floating, or ``switches`` are not switches: torch's indices must go through
-            :func:`indices_to_switches`.
+        TypeError: ``input`` is not floating, or ``switches`` are not switches: torch's indices must go
+            through :func:`indices_to_switches`.
     """
     op = "max_unpool2d"
     arguments.check_float(op, "input", input)
@@ -228,7 +230,8 @@ def max_unpool1d(
 
     Args:
         input: (N, C, L) or (C, L); float32, float64, bfloat16 or float16, any strides; N may be 0.
-        switches: Offsets inside the windows, of the same shape: uint8 for windows of up to 255 cells, else int32.
+        switches: Offsets inside the windows, of the same shape: uint8 for windows of up to 255 cells, else
+            int32.
         kernel_size: Window size in cells, as in the pooling.
         stride: Distance of neighbouring windows; None means ``kernel_size``.
         padding: Cells that the pooling added on each side.
@@ -241,8 +244,8 @@ def max_unpool1d(
 
     Raises:
         ValueError: A size, a rank or a shape is wrong, or a switch points outside its window or the output.
-        TypeError: ``input`` is not floating, or ``switches`` are not switches: torch's indices must go through
-            :func:`indices_to_switches`.
+        TypeError: ``input`` is not floating, or ``switches`` are not switches: torch's indices must go
+            through :func:`indices_to_switches`.
     """
     op = "max_unpool1d"
     arguments.check_float(op, "input", input)

@@ -20,7 +20,10 @@ from deconvkit.ops._windows import (
     switch_dtype,
 )
 
-_SCHEMA = "(Tensor {0}, SymInt[2] input_size, int[2] kernel_size, int[2] stride, int[2] padding, int[2] dilation) -> Tensor"
+_SCHEMA = (
+    "(Tensor {0}, SymInt[2] input_size, int[2] kernel_size, int[2] stride, int[2] padding, "
+    "int[2] dilation) -> Tensor"
+)
 
 
 def _starts(tensor: Tensor, stride: Pair, padding: Pair) -> tuple[Tensor, Tensor]:
@@ -71,8 +74,9 @@ def _to_switches_impl(
     )
     if not bool((good | empty).all()):
         raise ValueError(
-            "indices_to_switches: indices: expected flat positions inside each window and the input, got one that "
-            "lies outside; were they recorded with this kernel_size, stride, padding, dilation and input size?"
+            "indices_to_switches: indices: expected flat positions inside each window and the input, got one "
+            "that lies outside; were they recorded with this kernel_size, stride, padding, dilation and input "
+            "size?"
         )
     dtype = switch_dtype(kernel)
     switches = (
@@ -100,13 +104,13 @@ _to_indices = library.register(
     "switches_to_indices" + _SCHEMA.format("switches"),
     _to_indices_impl,
     _like(torch.int64),
-    library.fold_vmap(lambda *args: _to_indices(*args), 1),
+    1,
 )
 _to_switches = library.register(
     "indices_to_switches" + _SCHEMA.format("indices"),
     _to_switches_impl,
     _like(None),
-    library.fold_vmap(lambda *args: _to_switches(*args), 1),
+    1,
 )
 
 
@@ -158,8 +162,8 @@ def switches_to_indices(
 ) -> Tensor:
     """Turn switches into torch's int64 flat positions in the input plane, h * W + w.
 
-    Lossless: :func:`indices_to_switches` undoes it, and the result equals what torch's max_pool returns, but for
-    windows without a valid cell: -1 here, out of range there.
+    Lossless: :func:`indices_to_switches` undoes it, and the result equals what torch's max_pool returns, but
+    for windows without a valid cell: -1 here, out of range there.
 
     Equivalent to::
 
@@ -177,7 +181,8 @@ def switches_to_indices(
         int64, of the shape of ``switches``.
 
     Raises:
-        ValueError: ``input_size`` cannot pool to this shape, or a switch points outside its window or the input.
+        ValueError: ``input_size`` cannot pool to this shape, or a switch points outside its window or the
+            input.
         TypeError: ``switches`` are not of the switches' dtype.
     """
     op = "switches_to_indices"
@@ -198,8 +203,8 @@ def indices_to_switches(
 ) -> Tensor:
     """Turn torch's int64 flat positions, as its max_pool returns them, into switches.
 
-    Undoes :func:`switches_to_indices`; -1 stands for a window without a valid cell. So indices that torch recorded
-    serve :func:`max_unpool2d`.
+    Undoes :func:`switches_to_indices`; -1 stands for a window without a valid cell. So indices that torch
+    recorded serve :func:`max_unpool2d`.
 
     Equivalent to::
 
