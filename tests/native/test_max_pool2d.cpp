@@ -21,7 +21,7 @@ PoolAxis any_axis(Random& random, int64_t largest_input, int64_t largest_kernel)
 }
 
 PoolShape any_shape(Random& random) {
-  if (random.one_in(20)) return {any_axis(random, 40, 18), any_axis(random, 40, 18)};  // uint16 switches
+  if (random.one_in(20)) return {any_axis(random, 40, 18), any_axis(random, 40, 18)};  // int32 switches
   if (random.one_in(3)) return {any_axis(random, 9, 3), any_axis(random, 70, 3)};      // full vectors
   PoolShape shape{any_axis(random, 9, 4), any_axis(random, 9, 4)};
   if (random.one_in(3)) {  // the usual 2x2
@@ -48,8 +48,8 @@ void describe_case(const Tensor& input, const PoolShape& s, int threads) {
       int(s.w.output), threads);
 }
 
-DType switch_dtype(const PoolShape& shape) { return shape.cells() <= 255 ? DType::kUInt8 : DType::kUInt16; }
-double no_switch(DType dtype) { return dtype == DType::kUInt8 ? 255 : 65535; }
+DType switch_dtype(const PoolShape& shape) { return shape.cells() <= 255 ? DType::kUInt8 : DType::kInt32; }
+double no_switch(DType dtype) { return dtype == DType::kUInt8 ? 255 : 0x7fffffff; }
 
 }  // namespace
 
