@@ -7,7 +7,7 @@ namespace deconvkit {
 // Applied to the output, after the bias. The numbers are those of python/deconvkit/ops/_arguments.py.
 enum class Activation : int32_t { kNone, kReLU, kLeakyReLU, kTanh, kSigmoid };
 
-enum class ConvAlgorithm : int32_t { kDirect };
+enum class ConvAlgorithm : int32_t { kDirect, kWinograd };
 
 struct ConvOptions {
   Activation activation = Activation::kNone;

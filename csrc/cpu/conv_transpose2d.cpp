@@ -1,10 +1,15 @@
 // Transposed convolution, gathering: every output cell sums the taps that reach it.
 #include "cpu/conv_naive.h"
+#include "cpu/conv_winograd.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
 void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                       const TensorRef& output, const ConvShape& s, const ConvOptions& options, int threads) {
+  if (options.algorithm == ConvAlgorithm::kWinograd &&
+      conv_winograd(true, input, weight, bias, output, s, options, threads)) {
+    return;
+  }
   for_float_dtype(input.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     using C = Compute<T>;

@@ -1,10 +1,15 @@
 // Gradient of the convolution family by its weight: for every cell of the weight a sum over batch and pixels.
 #include "cpu/conv_naive.h"
+#include "cpu/conv_winograd.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
 void conv_weight_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
-                      const ConvShape& s, ConvAlgorithm, int threads) {
+                      const ConvShape& s, ConvAlgorithm algorithm, int threads) {
+  if (algorithm == ConvAlgorithm::kWinograd &&
+      conv_weight_grad_winograd(small, large, grad_weight, s, threads)) {
+    return;
+  }
   for_float_dtype(small.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     using C = Compute<T>;

@@ -30,6 +30,13 @@ namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
 constexpr int kVectorBytes = DECONVKIT_VECTOR_BYTES;
 
+// How many vector registers the compiler has to work with.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kVectorRegisters = 32;
+#else
+constexpr int kVectorRegisters = 16;
+#endif
+
 // N elements of T.
 template <class T, int N>
 using Vec [[gnu::vector_size(N * sizeof(T))]] = T;

@@ -1,0 +1,315 @@
+// Winograd convolutions: the loop orders around the stages of winograd.h.
+//
+// weights_once: many tiles, weights that fit the last-level cache. U of the whole layer first; then threads
+// own
+//   chunks of tiles: V, and for each panel of output channels M over all points, and the output.
+// weights_streamed: few tiles or many channels (1024→512 would have 250 MB of U). V of up to kTiles tiles
+// first; then threads own panels
+//   of output channels and transform each block of weights into L2 just before its use. U never travels
+//   through memory.
+//
+// Floor: products / (32 or 64 a cycle and core); the transforms add 10-25 %, most of it where channels are
+// few.
+#include "cpu/conv_winograd.h"
+
+#include "cpu/winograd.h"
+
+namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
+namespace {
+
+constexpr int64_t kDepth = 128;                         // input channels a GEMM call sums in registers
+constexpr int64_t kMaxSharedBytes = int64_t{16} << 20;  // of U in weights_once, of V in weights_streamed
+
+template <class T, int PH>
+struct Pass {
+  using W = Winograd<T, PH>;
+  using C = typename W::C;
+  using Gemm = typename W::Gemm;
+  static constexpr int64_t kPanel = W::kPanel, kPad = W::kPad;
+  static constexpr int kPoints = W::kPoints;
+
+  const WinogradShape& s;
+  Image<const T> input;
+  Image<T> output;
+  Taps<const T> taps;
+  const TensorRef& bias;
+  int64_t first_channel;
+  const ConvOptions& options;
+  int threads;
+  W w{s};
+
+  int64_t panels() const { return (s.out_channels + kPanel - 1) / kPanel; }
+  int cells() const { return taps.kernel_h * taps.kernel_w; }
+  int64_t weight_bytes() const {
+    return s.phases() * kPoints * panels() * kPanel * s.in_channels * static_cast<int64_t>(sizeof(C));
+  }
+
+  void run() const {
+    // Below 256 tiles there is too little work between two reads of U.
+    if (weight_bytes() <= kMaxSharedBytes && s.tiles() > 256) {
+      weights_once();
+    } else {
+      weights_streamed();
+    }
+  }
+
+  // m (+)= V U over all input channels of one phase at one point; u holds the channels [c0, c1).
+  static void product(int64_t tiles, const C* v, const typename W::Layout& layout, int64_t c0, int64_t c1,
+                      const C* u, C* m, bool accumulate) {
+    for (int64_t c = c0; c < c1; c += layout.block) {
+      const int64_t depth = c1 - c < layout.block ? c1 - c : layout.block;
+      Gemm::template run<false>(tiles, depth, v + layout.at(0, c), layout.block, u + (c - c0) * kPanel, m,
+                                accumulate || c > c0);
+    }
+  }
+
+  void weights_once() const {
+    const int64_t channels = s.in_channels, in_phases = s.in_phases(), out_phases = s.out_phases();
+    const int64_t u_point = panels() * channels * kPanel + kPad;
+    C* u = workspace<C>(Slot::kShared, s.phases() * kPoints * u_point);
+    constexpr int64_t kBlock = 16;
+    const int64_t blocks = (channels + kBlock - 1) / kBlock;
+    parallel_for(
+        blocks * panels(), threads,
+        [&](int64_t i) {
+          const int64_t panel = i / blocks, c = i % blocks * kBlock;
+          const int64_t count = channels - c < kBlock ? channels - c : kBlock;
+          C* gathered = workspace<C>(Slot::kTaps, kBlock * cells() * kPanel);
+          w.gather_taps(taps, panel, c, c + count, gathered);
+          for (int phase = 0; phase < s.phases(); ++phase) {
+            w.transform_weights(phase, taps, gathered, count,
+                                u + phase * kPoints * u_point + (panel * channels + c) * kPanel, u_point);
+          }
+        },
+        true);
+
+    const int64_t chunk = channels > kDepth ? 24 : 48;
+    const typename W::Layout v_layout(chunk, channels, kDepth);
+    const int64_t m_point = chunk * kPanel + kPad;
+    const int64_t tiles = s.tiles();
+    parallel_for((tiles + chunk - 1) / chunk, threads,
+                 [&](int64_t i) {
+                   const int64_t begin = i * chunk, end = begin + chunk < tiles ? begin + chunk : tiles;
+                   C* v = workspace<C>(Slot::kInput, in_phases * v_layout.phase_stride);
+                   C* m = workspace<C>(Slot::kProducts, out_phases * kPoints * m_point);
+                   w.transform_input(input, begin, end, 0, channels, v, v_layout);
+                   for (int64_t panel = 0; panel < panels(); ++panel) {
+                     for (int o = 0; o < out_phases; ++o) {
+                       for (int p = 0; p < kPoints; ++p) {
+                         bool accumulate = false;
+                         for (int in = 0; in < in_phases; ++in) {
+                           const int phase = o + in;  // one of the two is 0
+                           if (!s.active(phase, p)) continue;
+                           product(end - begin, v + in * v_layout.phase_stride + p * v_layout.point_stride,
+                                   v_layout, 0, channels,
+                                   u + (phase * kPoints + p) * u_point + panel * channels * kPanel,
+                                   m + (o * kPoints + p) * m_point, accumulate);
+                           accumulate = true;
+                         }
+                       }
+                     }
+                     w.transform_output(output, begin, end, panel, m, m_point, bias, first_channel, options);
+                   }
+                 },
+                 true);
+  }
+
+  void weights_streamed() const {
+    constexpr int64_t kBlock = 64;  // input channels whose transformed weights share L2 with M
+    constexpr int64_t kTiles = 64;  // of M
+    const int64_t channels = s.in_channels, in_phases = s.in_phases(), out_phases = s.out_phases();
+    const int64_t blocks = (channels + kBlock - 1) / kBlock;
+    const int64_t tiles = s.tiles(), u_point = kBlock * kPanel + kPad;
+    for (int64_t begin = 0; begin < tiles; begin += kTiles) {
+      const int64_t end = begin + kTiles < tiles ? begin + kTiles : tiles, count = end - begin;
+      const typename W::Layout v_layout(count, channels, kBlock);
+      const int64_t m_point = count * kPanel + kPad;
+      C* v = workspace<C>(Slot::kShared, in_phases * v_layout.phase_stride);
+      constexpr int64_t kRun = W::kStrip;
+      parallel_for(
+          blocks * ((count + kRun - 1) / kRun), threads,
+          [&](int64_t i) {
+            const int64_t c = i % blocks * kBlock, t = i / blocks * kRun;
+            w.transform_input(input, begin + t, begin + (t + kRun < count ? t + kRun : count), c,
+                              c + kBlock < channels ? c + kBlock : channels, v + t * v_layout.block,
+                              v_layout);
+          },
+          true);
+      parallel_for(
+          panels(), threads,
+          [&](int64_t panel) {
+            C* gathered = workspace<C>(Slot::kTaps, channels * cells() * kPanel);
+            C* u = workspace<C>(Slot::kWeights, kPoints * u_point);
+            C* m = workspace<C>(Slot::kProducts, out_phases * kPoints * m_point);
+            w.gather_taps(taps, panel, 0, channels, gathered);
+            bool written[kPoints] = {};
+            for (int phase = 0; phase < s.phases(); ++phase) {
+              const int in = in_phases > 1 ? phase : 0, o = out_phases > 1 ? phase : 0;
+              if (out_phases > 1) {
+                for (bool& x : written) x = false;
+              }
+              for (int64_t c = 0; c < channels; c += kBlock) {
+                const int64_t depth = channels - c < kBlock ? channels - c : kBlock;
+                w.transform_weights(phase, taps, gathered + c * cells() * kPanel, depth, u, u_point);
+                for (int p = 0; p < kPoints; ++p) {
+                  if (!s.active(phase, p)) continue;
+                  product(count, v + in * v_layout.phase_stride + p * v_layout.point_stride, v_layout, c,
+                          c + depth, u + p * u_point, m + (o * kPoints + p) * m_point, written[p]);
+                  written[p] = true;
+                }
+              }
+            }
+            w.transform_output(output, begin, end, panel, m, m_point, bias, first_channel, options);
+          },
+          true);
+    }
+  }
+};
+
+// Calls f with a Pass-like template's PH: 6 rows of points, or 1 where the vertical axis is trivial.
+template <class F>
+void for_rows(const WinogradAxis& h, F&& f) {
+  if (h.points == 6) {
+    f(Type<char[6]>{});
+  } else {
+    f(Type<char[1]>{});
+  }
+}
+
+bool make_shape(bool transposed, const ConvShape& c, WinogradShape& s) {
+  s.batch = c.batch;
+  s.in_channels = transposed ? c.group_small() : c.group_large();
+  s.out_channels = transposed ? c.group_large() : c.group_small();
+  return make_winograd_axis(c.h, transposed, s.h) && make_winograd_axis(c.w, transposed, s.w) &&
+         s.w.points == 6;
+}
+
+template <class T>
+Taps<T> make_taps(const TensorRef& weight, bool transposed, int64_t group, int64_t group_small) {
+  const int64_t in = transposed ? 0 : 1;
+  return {weight.as<T>() + group * group_small * weight.stride[0],
+          weight.stride[in],
+          weight.stride[1 - in],
+          weight.stride[2],
+          weight.stride[3],
+          static_cast<int>(weight.size[2]),
+          static_cast<int>(weight.size[3])};
+}
+
+}  // namespace
+
+bool conv_winograd(bool transposed, const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                   const TensorRef& output, const ConvShape& shape, const ConvOptions& options, int threads) {
+  WinogradShape s;
+  if (!make_shape(transposed, shape, s)) return false;
+  if (s.tiles() == 0 || s.out_channels == 0) return true;
+  for_float_dtype(input.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    advise_huge(output.data, output.numel() * static_cast<int64_t>(sizeof(T)));
+    for_rows(s.h, [&](auto rows) {
+      for (int64_t g = 0; g < shape.groups; ++g) {
+        using P = Pass<T, sizeof(typename decltype(rows)::type)>;
+        P{s,
+          Image<const T>::of(input, g * s.in_channels, s.in_channels),
+          Image<T>::of(output, g * s.out_channels, s.out_channels),
+          make_taps<const T>(weight, transposed, g, shape.group_small()),
+          bias,
+          g * s.out_channels,
+          options,
+          threads}
+            .run();
+      }
+    });
+  });
+  return true;
+}
+
+// dU[p][c][k] = Σ_tiles V[p][tile][c] (A dy)[p][tile][k], with V of the small side and dy on the large one:
+// the transposed convolution's form, whose transforms touch each element of the large side once. Threads own
+// panels of the large side's channels; sums over tiles run in order, in blocks of kDepth. The gradient of all
+// taps is kept in the compute type until the last tile.
+bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+                               const ConvShape& shape, int threads) {
+  WinogradShape s;
+  if (!make_shape(true, shape, s)) return false;
+  for_float_dtype(small.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    for_rows(s.h, [&](auto rows) {
+      using W = Winograd<T, sizeof(typename decltype(rows)::type)>;
+      using C = typename W::C;
+      using Gemm = typename W::Gemm;
+      constexpr int kPoints = W::kPoints;
+      constexpr int64_t kPanel = W::kPanel, kBlock = 64;
+      const W w(s);
+      const int64_t channels = s.in_channels, blocks = (channels + kBlock - 1) / kBlock;
+      const int64_t padded = blocks * kBlock, tiles = s.tiles();
+      const int64_t panels = (s.out_channels + kPanel - 1) / kPanel;
+      const int64_t cells = grad_weight.size[2] * grad_weight.size[3];
+      int64_t most = kMaxSharedBytes / (kPoints * padded * static_cast<int64_t>(sizeof(C))) / kDepth * kDepth;
+      if (most < kDepth) most = kDepth;
+      if (most > tiles) most = tiles;
+      const typename W::Layout v_layout(most, channels, kBlock);
+      const int64_t v_size = v_layout.phase_stride, sums_size = panels * channels * cells * kPanel;
+      for (int64_t g = 0; g < shape.groups; ++g) {
+        const Image<const T> in = Image<const T>::of(small, g * s.in_channels, s.in_channels);
+        const Image<const T> out = Image<const T>::of(large, g * s.out_channels, s.out_channels);
+        const Taps<T> taps = make_taps<T>(grad_weight, true, g, shape.group_small());
+        C* v = workspace<C>(Slot::kShared, v_size + sums_size);
+        C* sums = v + v_size;
+        parallel_for(panels, threads, [&](int64_t panel) {
+          C* sum = sums + panel * channels * cells * kPanel;
+          for (int64_t i = 0; i < channels * cells * kPanel; ++i) sum[i] = 0;
+        });
+        for (int64_t begin = 0; begin < tiles; begin += most) {
+          const int64_t count = tiles - begin < most ? tiles - begin : most;
+          constexpr int64_t kRun = W::kStrip;
+          parallel_for(
+              blocks * ((count + kRun - 1) / kRun), threads,
+              [&](int64_t i) {
+                const int64_t c = i % blocks * kBlock, first = i / blocks * kRun;
+                w.transform_input(in, begin + first, begin + (first + kRun < count ? first + kRun : count), c,
+                                  c + kBlock < channels ? c + kBlock : channels, v + first * v_layout.block,
+                                  v_layout);
+              },
+              true);
+          parallel_for(
+              panels, threads,
+              [&](int64_t panel) {
+                const int phases = s.phases();
+                const int64_t m_point = kDepth * kPanel + W::kPad, u_point = padded * kPanel + W::kPad;
+                C* m = workspace<C>(Slot::kProducts, phases * kPoints * m_point);
+                C* u = workspace<C>(Slot::kWeights, phases * kPoints * u_point);
+                for (int64_t first = 0; first < count; first += kDepth) {
+                  const int64_t depth = count - first < kDepth ? count - first : kDepth;
+                  w.transform_output_gradient(out, begin + first, begin + first + depth, panel, m, m_point);
+                  for (int phase = 0; phase < phases; ++phase) {
+                    for (int64_t c = 0; c < channels; c += kBlock) {
+                      const int64_t width = channels - c < kBlock ? channels - c : kBlock;
+                      for (int p = 0; p < kPoints; ++p) {
+                        if (!s.active(phase, p)) continue;
+                        Gemm::template run<true>(width, depth,
+                                                 v + p * v_layout.point_stride + v_layout.at(first, c),
+                                                 kBlock, m + (phase * kPoints + p) * m_point,
+                                                 u + (phase * kPoints + p) * u_point + c * kPanel, first > 0);
+                      }
+                    }
+                  }
+                }
+                for (int phase = 0; phase < phases; ++phase) {
+                  w.add_weight_gradient(phase, taps.kernel_w, static_cast<int>(cells),
+                                        u + phase * kPoints * u_point, u_point, channels,
+                                        sums + panel * channels * cells * kPanel);
+                }
+              },
+              true);
+        }
+        parallel_for(panels, threads, [&](int64_t panel) {
+          w.scatter_taps(taps, panel, 0, channels, sums + panel * channels * cells * kPanel);
+        });
+      }
+    });
+  });
+  return true;
+}
+
+}  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

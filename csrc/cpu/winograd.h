@@ -1,0 +1,330 @@
+// Winograd convolution F(4x4, 3x3), or F(4, 3) along rows where the vertical kernel is 1, in both directions
+// and any stride whose phases fit a window of three taps (geometry/winograd.h). What is computed, for a tile
+// of 4x4 outputs of every phase:
+//
+//   V[p][c] = Bᵀ d B at the points p that some phase needs     input tile of channel c      (P points)
+//   U[p][c][k] = G g Gᵀ                                        taps of one phase
+//   M[p][k] = Σ_c V[p][c] U[p][c][k]                           winograd_gemm.h: all the multiplications
+//   y[k] = Aᵀ M A + bias, activation                           interleaved by phase
+//
+// Products a 4x4 tile of the small side and a pair of channels: 36 for 3x3 s1 (direct 144), 100 for 4x4 s2
+// (256), 121 for 5x5 s2 (400), since a phase with fewer taps skips the points that vanish. A transposed
+// convolution has one V and s² U, M and y; a convolution has s² V and U that sum into one M.
+//
+// Channels lie in the lanes in every transform, whatever the tensor's layout; strip.h turns NCHW.
+// V is blocked [p][block of channels][tile][channel], so that the product reads it in one stream. Distances
+// between points are padded by a cache line: with powers of two all of a tile's points would fall into one
+// cache set.
+#pragma once
+#include "cpu/conv.h"
+#include "cpu/dispatch.h"
+#include "cpu/parallel.h"
+#include "cpu/strip.h"
+#include "cpu/vector_math.h"
+#include "cpu/winograd_gemm.h"
+#include "cpu/winograd_transform.h"
+#include "cpu/workspace.h"
+#include "geometry/winograd.h"
+
+namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
+
+// A weight seen from one direction: strides of input channel, output channel and the two taps.
+template <class T>
+struct Taps {
+  T* data;
+  int64_t in, out, h, w;
+  int kernel_h, kernel_w;
+};
+
+struct WinogradShape {
+  WinogradAxis h, w;
+  int64_t batch, in_channels, out_channels;  // of one group
+
+  int64_t tiles() const { return batch * h.tiles * w.tiles; }
+  int in_phases() const { return h.in_phases * w.in_phases; }
+  int out_phases() const { return h.out_phases * w.out_phases; }
+  int phases() const { return in_phases() * out_phases(); }
+  bool active(int phase, int point) const {
+    return h.active(phase / w.phases(), point / w.points) && w.active(phase % w.phases(), point % w.points);
+  }
+};
+
+template <class T, int PH>
+class Winograd {
+ public:
+  using C = Compute<T>;
+  using Gemm = WinogradGemm<C>;
+  using V = typename Gemm::V;
+  static constexpr int L = Gemm::L;
+  static constexpr int kPoints = PH * 6;
+  static constexpr int kRows = PH == 6 ? 4 : 1;  // outputs of a tile, vertically
+  static constexpr int kTapRows = PH == 6 ? 3 : 1;
+  static constexpr int kStrip = 8;  // tiles of a row that are loaded or stored together
+  static constexpr int64_t kPanel = Gemm::kPanel;
+  static constexpr int64_t kPad = 64 / sizeof(C);  // a cache line
+
+  explicit Winograd(const WinogradShape& shape) : s_(shape) {}
+
+  // Where a block of tiles' transformed inputs or products lie.
+  struct Layout {
+    int64_t block;         // channels side by side
+    int64_t block_stride;  // from one block of channels to the next
+    int64_t point_stride;
+    int64_t phase_stride;
+
+    Layout(int64_t tiles, int64_t channels, int64_t block_size)
+        : block(block_size),
+          block_stride(tiles * block_size),
+          point_stride((channels + block_size - 1) / block_size * block_stride + kPad),
+          phase_stride(kPoints * point_stride) {}
+    int64_t at(int64_t tile, int64_t channel) const {
+      return channel / block * block_stride + tile * block + channel % block;
+    }
+  };
+
+  // V of the tiles [begin, end) and the channels [c0, c1): c0 a multiple of the lanes. Lanes beyond the last
+  // channel are zero.
+  void transform_input(const Image<const T>& image, int64_t begin, int64_t end, int64_t c0, int64_t c1, C* v,
+                       const Layout& layout) const {
+    const int sh = s_.h.in_phases, sw = s_.w.in_phases;
+    const int64_t pitch = sw * (4 * kStrip + 2) + L;
+    C* strip = workspace<C>(Slot::kStrip, sh * PH * pitch * L);
+    for_strips(begin, end, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
+      for (int64_t c = c0; c < c1; c += L) {
+        for (int r = 0; r < sh * PH; ++r) {
+          load_row<const T, C>(image, n, c, sh * (ty * kRows + s_.h.lo) + r, sw * (tx * 4 + s_.w.lo),
+                               sw * (4 * count + 2), strip + r * pitch * L);
+        }
+        for (int t = 0; t < count; ++t) {
+          for (int phase = 0; phase < sh * sw; ++phase) {
+            const C* corner = strip + ((phase / sw) * pitch + sw * t * 4 + phase % sw) * L;
+            V d[kPoints];
+            for (int i = 0; i < PH; ++i) {
+              for (int j = 0; j < 6; ++j) d[i * 6 + j] = load_vec<L>(corner + (sh * i * pitch + sw * j) * L);
+            }
+            input_tile<C, PH>(d);
+            C* out = v + phase * layout.phase_stride + layout.at(first - begin + t, c);
+            for (int p = 0; p < kPoints; ++p) store_vec<L>(out + p * layout.point_stride, d[p]);
+          }
+        }
+      }
+    });
+  }
+
+  // taps[c - c0][cell][panel lane] of the output channels of a panel, read once in runs.
+  void gather_taps(const Taps<const T>& w, int64_t panel, int64_t c0, int64_t c1, C* taps) const {
+    const int cells = w.kernel_h * w.kernel_w;
+    const bool run = w.w == 1 && w.h == w.kernel_w && cells >= L;
+    for (int64_t c = c0; c < c1; ++c) {
+      for (int v = 0; v < Gemm::kVectors; ++v) {
+        const int64_t k = panel * kPanel + v * L;
+        const int64_t left = s_.out_channels - k;
+        const int lanes = left >= L ? L : left > 0 ? static_cast<int>(left) : 0;
+        const T* src = w.data + c * w.in + k * w.out;
+        C* dst = taps + (c - c0) * cells * kPanel + v * L;
+        if (lanes == L && run) {
+          if (c + 2 < c1) {
+            for (int l = 0; l < L; ++l) __builtin_prefetch(src + 2 * w.in + l * w.out);
+          }
+          for (int i = 0; i < cells; i += L) {
+            if (i + L > cells) i = cells - L;
+            V block[L];
+            for (int l = 0; l < L; ++l) block[l] = load_vec<L>(src + l * w.out + i);
+            transpose<L, C>(block);
+            for (int l = 0; l < L; ++l) store_vec<L>(dst + (i + l) * kPanel, block[l]);
+          }
+          continue;
+        }
+        for (int i = 0; i < cells; ++i) {
+          const T* cell = src + i / w.kernel_w * w.h + i % w.kernel_w * w.w;
+          if (lanes == L && w.out == 1) {
+            store_vec<L>(dst + i * kPanel, load_vec<L>(cell));
+          } else {
+            for (int l = 0; l < L; ++l) dst[i * kPanel + l] = l < lanes ? load(cell + l * w.out) : C(0);
+          }
+        }
+      }
+    }
+  }
+
+  // U of one phase from gathered taps of `channels` input channels: u[p · point_stride + c · kPanel].
+  void transform_weights(int phase, const Taps<const T>& w, const C* taps, int64_t channels, C* u,
+                         int64_t point_stride) const {
+    const int cells = w.kernel_h * w.kernel_w;
+    int cell[kTapRows * 3];
+    phase_cells(phase, w.kernel_w, cell);
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int v = 0; v < Gemm::kVectors; ++v) {
+        const C* src = taps + c * cells * kPanel + v * L;
+        V g[kTapRows * 3], t[kPoints];
+        for (int i = 0; i < kTapRows * 3; ++i) g[i] = cell[i] < 0 ? V{} : load_vec<L>(src + cell[i] * kPanel);
+        weight_tile<C, PH>(g, t);
+        for (int p = 0; p < kPoints; ++p) store_vec<L>(u + p * point_stride + c * kPanel + v * L, t[p]);
+      }
+    }
+  }
+
+  // y of a panel of output channels for the tiles [begin, end), from M laid out [phase][p][tile][kPanel].
+  void transform_output(const Image<T>& image, int64_t begin, int64_t end, int64_t panel, const C* m,
+                        int64_t point_stride, const TensorRef& bias, int64_t first_channel,
+                        const ConvOptions& options) const {
+    const int sh = s_.h.out_phases, sw = s_.w.out_phases;
+    const int64_t pitch = sw * 4 * kStrip;
+    C* strip = workspace<C>(Slot::kStrip, sh * kRows * pitch * L);
+    for (int v = 0; v < Gemm::kVectors; ++v) {
+      const int64_t k = panel * kPanel + v * L;
+      if (k >= s_.out_channels) return;
+      V shift = {};
+      if (bias) {
+        for (int l = 0; l < L && k + l < s_.out_channels; ++l) {
+          shift[l] = load(bias.as<T>() + (first_channel + k + l) * bias.stride[0]);
+        }
+      }
+      for_strips(begin, end, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
+        for (int t = 0; t < count; ++t) {
+          for (int phase = 0; phase < sh * sw; ++phase) {
+            const C* src = m + phase * kPoints * point_stride + (first - begin + t) * kPanel + v * L;
+            V d[kPoints], y[kRows * 4];
+            for (int p = 0; p < kPoints; ++p) {
+              d[p] = summed(phase, p) ? load_vec<L>(src + p * point_stride) : V{};
+            }
+            output_tile<C, PH>(d, y);
+            C* corner = strip + ((phase / sw) * pitch + sw * t * 4 + phase % sw) * L;
+            for (int i = 0; i < kRows; ++i) {
+              for (int j = 0; j < 4; ++j)
+                store_vec<L>(corner + (sh * i * pitch + sw * j) * L, y[i * 4 + j] + shift);
+            }
+          }
+        }
+        for (int r = 0; r < sh * kRows; ++r) {
+          activate_row(strip + r * pitch * L, sw * 4 * count, options);
+          store_row<T, C>(image, n, k, sh * ty * kRows + r, sw * tx * 4, sw * 4 * count,
+                          strip + r * pitch * L);
+        }
+      });
+    }
+  }
+
+  // A dy of a panel of the output's channels, [phase][p][tile][kPanel]: the weight gradient's other factor.
+  void transform_output_gradient(const Image<const T>& image, int64_t begin, int64_t end, int64_t panel, C* m,
+                                 int64_t point_stride) const {
+    const int sh = s_.h.out_phases, sw = s_.w.out_phases;
+    const int64_t pitch = sw * 4 * kStrip + L;
+    C* strip = workspace<C>(Slot::kStrip, sh * kRows * pitch * L);
+    for (int v = 0; v < Gemm::kVectors; ++v) {
+      const int64_t k = panel * kPanel + v * L;
+      for_strips(begin, end, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
+        for (int r = 0; r < sh * kRows; ++r) {
+          C* row = strip + r * pitch * L;
+          if (k < s_.out_channels) {
+            load_row<const T, C>(image, n, k, sh * ty * kRows + r, sw * tx * 4, sw * 4 * count, row);
+          } else {
+            for (int64_t i = 0; i < sw * 4 * count; ++i) store_vec<L>(row + i * L, V{});
+          }
+        }
+        for (int t = 0; t < count; ++t) {
+          for (int phase = 0; phase < sh * sw; ++phase) {
+            const C* corner = strip + ((phase / sw) * pitch + sw * t * 4 + phase % sw) * L;
+            V y[kRows * 4], d[kPoints];
+            for (int i = 0; i < kRows; ++i) {
+              for (int j = 0; j < 4; ++j) y[i * 4 + j] = load_vec<L>(corner + (sh * i * pitch + sw * j) * L);
+            }
+            output_tile_adjoint<C, PH>(y, d);
+            C* out = m + phase * kPoints * point_stride + (first - begin + t) * kPanel + v * L;
+            for (int p = 0; p < kPoints; ++p) store_vec<L>(out + p * point_stride, d[p]);
+          }
+        }
+      });
+    }
+  }
+
+  // taps[c][cell][kPanel] += Gᵀ dU G of one phase.
+  void add_weight_gradient(int phase, int kernel_w, int cells, const C* u, int64_t point_stride,
+                           int64_t channels, C* taps) const {
+    int cell[kTapRows * 3];
+    phase_cells(phase, kernel_w, cell);
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int v = 0; v < Gemm::kVectors; ++v) {
+        V t[kPoints], g[kTapRows * 3];
+        for (int p = 0; p < kPoints; ++p) {
+          t[p] = s_.active(phase, p) ? load_vec<L>(u + p * point_stride + c * kPanel + v * L) : V{};
+        }
+        weight_tile_adjoint<C, PH>(t, g);
+        for (int i = 0; i < kTapRows * 3; ++i) {
+          if (cell[i] < 0) continue;
+          C* dst = taps + (c * cells + cell[i]) * kPanel + v * L;
+          store_vec<L>(dst, load_vec<L>(dst) + g[i]);
+        }
+      }
+    }
+  }
+
+  // Gathered taps back into a weight.
+  void scatter_taps(const Taps<T>& w, int64_t panel, int64_t c0, int64_t c1, const C* taps) const {
+    const int cells = w.kernel_h * w.kernel_w;
+    for (int64_t c = c0; c < c1; ++c) {
+      for (int l = 0; l < kPanel && panel * kPanel + l < s_.out_channels; ++l) {
+        T* dst = w.data + c * w.in + (panel * kPanel + l) * w.out;
+        const C* src = taps + (c - c0) * cells * kPanel + l;
+        for (int i = 0; i < cells; ++i)
+          store(dst + i / w.kernel_w * w.h + i % w.kernel_w * w.w, src[i * kPanel]);
+      }
+    }
+  }
+
+  // Whether any phase contributes to M at a point of an output phase.
+  bool summed(int out_phase, int point) const {
+    if (s_.out_phases() > 1) return s_.active(out_phase, point);
+    for (int i = 0; i < s_.in_phases(); ++i) {
+      if (s_.active(i, point)) return true;
+    }
+    return false;
+  }
+
+ private:
+  // f(image, tile row, first tile column, count, index of the first tile) for runs of tiles within [begin,
+  // end).
+  template <class Function>
+  void for_strips(int64_t begin, int64_t end, Function&& f) const {
+    for (int64_t t = begin; t < end;) {
+      const int64_t tx = t % s_.w.tiles, row = t / s_.w.tiles;
+      int64_t count = s_.w.tiles - tx < kStrip ? s_.w.tiles - tx : kStrip;
+      if (end - t < count) count = end - t;
+      f(row / s_.h.tiles, row % s_.h.tiles, tx, static_cast<int>(count), t);
+      t += count;
+    }
+  }
+
+  void phase_cells(int phase, int kernel_w, int* cell) const {
+    for (int i = 0; i < kTapRows; ++i) {
+      for (int j = 0; j < 3; ++j) {
+        const int th = PH == 6 ? s_.h.taps[phase / s_.w.phases()][i] : 0;
+        const int tw = s_.w.taps[phase % s_.w.phases()][j];
+        cell[i * 3 + j] = th < 0 || tw < 0 ? -1 : th * kernel_w + tw;
+      }
+    }
+  }
+
+  static void activate_row(C* row, int64_t columns, const ConvOptions& options) {
+    const auto each = [&](auto f) {
+      for (int64_t i = 0; i < columns; ++i) store_vec<L>(row + i * L, f(load_vec<L>(row + i * L)));
+    };
+    const C slope = static_cast<C>(options.slope);
+    switch (options.activation) {
+      case Activation::kNone:
+        return;
+      case Activation::kReLU:
+        return each([](V x) { return x < 0 ? V{} : x; });
+      case Activation::kLeakyReLU:
+        return each([=](V x) { return x > 0 ? x : x * slope; });
+      case Activation::kTanh:
+        return each([](V x) { return tanh_vec(x); });
+      case Activation::kSigmoid:
+        return each([](V x) { return sigmoid_vec(x); });
+    }
+  }
+
+  WinogradShape s_;
+};
+
+}  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

@@ -1,0 +1,72 @@
+// Scratch memory that outlives a call: a few blocks a thread, on huge pages, grown and never shrunk. Included
+// by per-ISA kernel files only.
+//
+// A fresh large block costs more in page faults than most layers in arithmetic, so blocks are kept. A kernel
+// asks for a slot by name; the block is valid until the same thread asks for the same slot again. Blocks that
+// several threads share are asked for by the caller, before the parallel region.
+#pragma once
+#include <cstdint>
+
+#include "cpu/memory.h"
+
+#ifdef __linux__
+#include <sys/mman.h>
+#else
+#include <cstdlib>
+#endif
+
+namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
+
+enum class Slot { kStrip, kTaps, kWeights, kInput, kProducts, kShared, kCount };
+
+namespace workspace_detail {
+
+class Block {
+ public:
+  ~Block() { release(); }
+
+  void* at_least(int64_t bytes) {
+    if (bytes > bytes_) {
+      release();
+      constexpr int64_t kUnit = int64_t{2} << 20;
+      const int64_t size = bytes < kUnit ? (bytes + 4095) / 4096 * 4096 : (bytes + kUnit - 1) / kUnit * kUnit;
+#ifdef __linux__
+      void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (p == MAP_FAILED) __builtin_trap();
+#else
+      void* p = std::aligned_alloc(4096, size);
+      if (!p) __builtin_trap();
+#endif
+      advise_huge(p, size);
+      data_ = p;
+      bytes_ = size;
+    }
+    return data_;
+  }
+
+ private:
+  void release() {
+    if (!data_) return;
+#ifdef __linux__
+    munmap(data_, bytes_);
+#else
+    std::free(data_);
+#endif
+    data_ = nullptr;
+    bytes_ = 0;
+  }
+
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace workspace_detail
+
+// Room for count elements of T, 4096-byte aligned; the contents are whatever the last user left.
+template <class T>
+inline T* workspace(Slot slot, int64_t count) {
+  static thread_local workspace_detail::Block blocks[static_cast<int>(Slot::kCount)];
+  return static_cast<T*>(blocks[static_cast<int>(slot)].at_least(count * static_cast<int64_t>(sizeof(T))));
+}
+
+}  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE
