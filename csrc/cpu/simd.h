@@ -84,10 +84,14 @@ inline Vec<T, N> splat(T x) {
 
 // ---- half-width floats without instructions for them; one number or a vector of them ----
 
-inline float to_float(int32_t x) { return static_cast<float>(x); }
-template <int N>
-inline Vec<float, N> to_float(Vec<int32_t, N> x) {
-  return __builtin_convertvector(x, Vec<float, N>);
+// Integers as floats: one number, or the vector F.
+template <class F, class I>
+inline F to_float(I x) {
+  if constexpr (sizeof(F) == sizeof(float)) {
+    return static_cast<float>(x);
+  } else {
+    return __builtin_convertvector(x, F);
+  }
 }
 
 // The bits of a float16, in an int32, as a float; a signalling NaN becomes quiet.
@@ -96,7 +100,7 @@ inline F half_to_float(I half) {
   const I sign = -(half >> 15) & INT32_MIN, rest = half & 0x7fff;
   const I normal = (rest << 13) + (112 << 23);  // the exponent's bias goes from 15 to 127
   const I special = (rest << 13) | (rest > 0x7c00 ? (rest & 0) + 0x7fc00000 : (rest & 0) + 0x7f800000);
-  const I denormal = bit_cast<I>(static_cast<F>(to_float(rest) * 0x1p-24f));  // a normal float
+  const I denormal = bit_cast<I>(static_cast<F>(to_float<F>(rest) * 0x1p-24f));  // a normal float
   return bit_cast<F>(sign | (rest < 0x400 ? denormal : rest >= 0x7c00 ? special : normal));
 }
 

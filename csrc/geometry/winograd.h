@@ -34,7 +34,8 @@ struct WinogradAxis {
 
 // Fills `axis` for a transposed convolution (small -> large) or a convolution (large -> small); false where
 // the window of three taps does not serve.
-DECONVKIT_HD constexpr bool make_winograd_axis(const ConvAxis& c, bool transposed, WinogradAxis& axis) {
+DECONVKIT_HD static constexpr bool make_winograd_axis(const ConvAxis& c, bool transposed,
+                                                      WinogradAxis& axis) {
   const int64_t s = c.stride;
   axis.in = transposed ? c.small : c.large;
   axis.out = transposed ? c.large : c.small;

@@ -6,7 +6,9 @@ NATIVE_TEST(conv_weight_grad) {
   ConvCase c = any_conv(random);
   fill_conv(random, c.small);
   fill_conv(random, c.large);
-  kernels.conv_weight_grad(c.small, c.large, c.weight, c.shape, ConvAlgorithm::kDirect, c.threads);
+  ConvOptions options;
+  options.algorithm = any_options(random).algorithm;
+  kernels.conv_weight_grad(c.small, c.large, c.weight, c.shape, options.algorithm, c.threads);
   const ConvShape& s = c.shape;
   const int64_t group = s.large_channels / s.groups;
   std::vector<Sum> sums(c.weight.numel());
@@ -15,7 +17,7 @@ NATIVE_TEST(conv_weight_grad) {
     sums[((sc * group + lc % group) * s.h.kernel + kh) * s.w.kernel + kw].add(c.small.get({n, sc, ih, iw}) *
                                                                               c.large.get({n, lc, lh, lw}));
   });
-  check_sums(c.weight, sums, Tensor(), ConvOptions(), 1, 1);
+  check_sums(c.weight, sums, Tensor(), options, 1, 1);
 }
 
 }  // namespace deconvkit::testing

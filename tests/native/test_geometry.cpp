@@ -5,6 +5,7 @@
 
 #include "geometry/pool_shape.h"
 #include "geometry/switches.h"
+#include "geometry/winograd.h"
 
 using namespace deconvkit;
 
@@ -20,6 +21,56 @@ int failed = 0;
       std::printf("\n");                                          \
     }                                                             \
   } while (0)
+
+// The phases and taps of the decomposition are exactly the pairs that the definition joins, each once.
+void check_winograd_axis(const ConvAxis& c, bool transposed) {
+  WinogradAxis a;
+  if (!make_winograd_axis(c, transposed, a)) {
+    EXPECT(c.dilation != 1 || c.kernel == 1 || c.kernel > 2 * c.stride + 1 ||
+               c.stride > WinogradAxis::kMaxPhases,
+           "refused: k %lld s %lld p %lld", (long long)c.kernel, (long long)c.stride, (long long)c.padding);
+    return;
+  }
+  const int64_t grid = (a.out + a.out_phases - 1) / a.out_phases;
+  EXPECT(a.tiles * a.tile >= grid && (a.tiles - 1) * a.tile < grid, "tiles %lld", (long long)a.tiles);
+  for (int64_t out = 0; out < a.out; ++out) {
+    const int64_t q = out / a.out_phases;
+    for (int64_t in = 0; in < a.in; ++in) {
+      int expected = -1, got = -1, times = 0;
+      for (int64_t k = 0; k < c.kernel; ++k) {
+        if (transposed ? c.large_index(in, k) == out : c.large_index(out, k) == in)
+          expected = static_cast<int>(k);
+      }
+      if (a.points == 1) {
+        if (in == q + a.lo) got = 0, ++times;
+      } else {
+        for (int b = 0; b < a.in_phases; ++b) {
+          for (int j = 0; j < WinogradAxis::kTaps; ++j) {
+            const int tap = a.taps[transposed ? out % a.out_phases : b][j];
+            if (tap >= 0 && in == a.in_phases * (q + a.lo + j) + b) got = tap, ++times;
+          }
+        }
+      }
+      EXPECT(got == expected && times <= 1, "transposed %d k %lld s %lld p %lld, %lld -> %lld: %d, %d times",
+             transposed, (long long)c.kernel, (long long)c.stride, (long long)c.padding, (long long)in,
+             (long long)out, got, times);
+    }
+  }
+}
+
+void check_winograd_axes() {
+  for (int64_t small = 1; small <= 9; ++small)
+    for (int64_t kernel = 1; kernel <= 17; ++kernel)
+      for (int64_t stride = 1; stride <= 9; ++stride)
+        for (int64_t padding = 0; padding <= kernel; ++padding)
+          for (int64_t more = 0; more < stride; ++more) {
+            const int64_t large = (small - 1) * stride - 2 * padding + kernel + more;
+            if (large < 1) continue;
+            const ConvAxis axis{small, large, kernel, stride, padding, 1};
+            check_winograd_axis(axis, true);
+            check_winograd_axis(axis, false);
+          }
+}
 
 // first() and last() bound exactly the k whose cells are inside.
 void check_pool_axis(const PoolAxis& a, int64_t o) {
@@ -74,6 +125,7 @@ void switches() {
 int main() {
   pool_axis();
   switches();
+  check_winograd_axes();
   std::printf(failed ? "geometry: %d checks failed\n" : "geometry: ok\n", failed);
   return failed ? 1 : 0;
 }
