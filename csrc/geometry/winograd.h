@@ -4,7 +4,7 @@
 // sums the inputs q + lo + j, j = 0..2, through the kernel cells tap(a, j) = a + padding − s·(lo + j). A
 // convolution of stride s is the sum of s stride-1 convolutions of the interleaved inputs s·(q + lo + j) + b
 // ("in phases"), through tap(b, j) = s·(lo + j) + b + padding. Where every phase fits one window of three
-// taps (kernels 3 at stride 1; 2..5 at stride 2; 2s at most at stride s) all phases share one F(4, 3)
+// taps (kernels up to 2s + 1 at stride s) all phases share one F(4, 3)
 // transform. A tap outside the kernel is zero: a missing first tap silences the point 0, a missing last one
 // the point at infinity.
 #pragma once
