@@ -1,8 +1,10 @@
 // The index arithmetic of csrc/geometry, exhaustively over small ranges against the loops that define it, and
 // at sizes beyond 2^31 where a 32-bit intermediate would show.
+#include <cstdint>
 #include <cstdio>
 #include <initializer_list>
 
+#include "geometry/conv_shape.h"
 #include "geometry/pool_shape.h"
 #include "geometry/switches.h"
 #include "geometry/winograd.h"
@@ -72,59 +74,150 @@ void check_winograd_axes() {
           }
 }
 
-// first() and last() bound exactly the k whose cells are inside.
-void check_pool_axis(const PoolAxis& a, int64_t o) {
-  bool any = false;
-  int64_t first = 0, last = 0;
+// ---- pooling ----
+
+bool inside(const PoolAxis& a, int64_t o, int64_t k) {
+  const int64_t cell = o * a.stride - a.padding + k * a.dilation;
+  return cell >= 0 && cell < a.input;
+}
+
+#define AXIS "input %lld output %lld kernel %lld stride %lld padding %lld dilation %lld; at %lld"
+#define AXIS_ARGS(a, at)                                                                     \
+  (long long)(a).input, (long long)(a).output, (long long)(a).kernel, (long long)(a).stride, \
+      (long long)(a).padding, (long long)(a).dilation, (long long)(at)
+
+// What is said of one window: [first, last) are exactly the k whose cells are inside, and [inner_begin,
+// inner_end) tells the windows that keep them all.
+void check_window(const PoolAxis& a, int64_t o) {
+  int64_t cells = 0, first = a.kernel, last = 0;
   for (int64_t k = 0; k < a.kernel; ++k) {
-    const int64_t cell = o * a.stride - a.padding + k * a.dilation;
-    if (cell < 0 || cell >= a.input) continue;
-    if (!any) first = k;
+    EXPECT(a.cell(o, k) == o * a.stride - a.padding + k * a.dilation, AXIS, AXIS_ARGS(a, o));
+    if (!inside(a, o, k)) continue;
+    if (!cells++) first = k;
     last = k + 1;
-    any = true;
   }
-  const int64_t got_first = a.first(o), got_last = a.last(o);
-  if (any) {
-    EXPECT(got_first == first && got_last == last,
-           "input %lld k %lld s %lld p %lld d %lld o %lld: [%lld, %lld)", (long long)a.input,
-           (long long)a.kernel, (long long)a.stride, (long long)a.padding, (long long)a.dilation,
-           (long long)o, (long long)got_first, (long long)got_last);
+  if (cells) {
+    EXPECT(a.first(o) == first && a.last(o) == last, AXIS, AXIS_ARGS(a, o));
   } else {
-    EXPECT(got_first >= got_last, "an empty window has cells");
+    EXPECT(a.first(o) >= a.last(o), "an empty window has cells: " AXIS, AXIS_ARGS(a, o));
+  }
+  if (o < a.output) {
+    const bool inner = a.inner_begin() <= o && o < a.inner_end();
+    EXPECT(inner == (cells == a.kernel), "inner [%lld, %lld): " AXIS, (long long)a.inner_begin(),
+           (long long)a.inner_end(), AXIS_ARGS(a, o));
+  }
+}
+
+// What is said of one input cell: every window that holds it is in [reach_begin, reach_end), as its cell
+// cell_of.
+void check_cell(const PoolAxis& a, int64_t i) {
+  for (int64_t o = 0; o < a.output; ++o) {
+    int64_t holds = -1;
+    for (int64_t k = 0; k < a.kernel; ++k) {
+      if (o * a.stride - a.padding + k * a.dilation == i) holds = k;
+    }
+    if (a.reach_begin(i) <= o && o < a.reach_end(i)) {
+      EXPECT(a.cell_of(i, o) == holds, "window %lld: " AXIS, (long long)o, AXIS_ARGS(a, i));
+    } else {
+      EXPECT(holds == -1, "window %lld: " AXIS, (long long)o, AXIS_ARGS(a, i));
+    }
   }
 }
 
 void pool_axis() {
-  for (int64_t input = 1; input <= 9; ++input)
-    for (int64_t kernel = 1; kernel <= 5; ++kernel)
+  for (int64_t input = 1; input <= 8; ++input)
+    for (int64_t kernel = 1; kernel <= 4; ++kernel)
       for (int64_t stride = 1; stride <= 4; ++stride)
         for (int64_t padding = 0; padding <= 4; ++padding)
-          for (int64_t dilation = 1; dilation <= 4; ++dilation) {
-            const PoolAxis a{input, 0, kernel, stride, padding, dilation};
-            for (int64_t o = 0; o <= 2 * input + 4; ++o) check_pool_axis(a, o);
-            bool overlaps = false;  // two windows share a cell, or the cells between them
-            for (int64_t k = 0; k < kernel; ++k) overlaps = overlaps || k * dilation >= stride;
-            EXPECT(a.overlaps() == overlaps, "k %d s %d d %d", int(kernel), int(stride), int(dilation));
-          }
+          for (int64_t dilation = 1; dilation <= 4; ++dilation)
+            for (int64_t output = 1; output <= 9; ++output) {
+              const PoolAxis a{input, output, kernel, stride, padding, dilation};
+              for (int64_t o = 0; o <= output + 2; ++o) check_window(a, o);
+              for (int64_t i = 0; i < input; ++i) check_cell(a, i);
+              bool shared = false;  // a cell may lie in two windows, or between the cells of one
+              for (int64_t k = 0; k < kernel; ++k) shared = shared || k * dilation >= stride;
+              EXPECT(a.overlaps() == (shared && output > 1), AXIS, AXIS_ARGS(a, 0));
+            }
   // Beyond 2^31 and 2^32.
   for (const int64_t big :
        {(int64_t{1} << 31) - 1, int64_t{1} << 31, (int64_t{1} << 33) + 5, int64_t{1} << 40}) {
     const PoolAxis a{big, big / 2, 3, 2, 1, 1};
-    for (const int64_t o : {int64_t{0}, int64_t{1}, big / 2 - 2, big / 2 - 1, big / 2, big / 2 + 1})
-      check_pool_axis(a, o);
+    for (const int64_t o : {int64_t{0}, int64_t{1}, big / 2 - 2, big / 2 - 1, big / 2, big / 2 + 1}) {
+      check_window(a, o);
+    }
+    for (const int64_t i : {int64_t{0}, int64_t{1}, big / 2, big - 3, big - 1}) {
+      for (int64_t o = a.reach_begin(i); o < a.reach_end(i); ++o) {
+        EXPECT(a.cell(o, a.cell_of(i, o)) == i, AXIS, AXIS_ARGS(a, i));
+      }
+      EXPECT(a.reach_end(i) - a.reach_begin(i) <= 2, AXIS, AXIS_ARGS(a, i));
+    }
   }
 }
 
-void switches() {
-  EXPECT(kNoSwitch<uint8_t> == 255 && kNoSwitch<uint16_t> == 65535, "the sentinel is the largest value");
+void switch_cells() {
+  for (int64_t input = 1; input <= 5; ++input)
+    for (int64_t kernel = 1; kernel <= 3; ++kernel)
+      for (int64_t dilation = 1; dilation <= 2; ++dilation)
+        for (int64_t padding = 0; padding <= 2; ++padding) {
+          const PoolShape s{{input, 3, kernel, 2, padding, dilation}, {input + 1, 2, 3, 1, 1, 1}};
+          for (int64_t oh = 0; oh < 3; ++oh)
+            for (int64_t ow = 0; ow < 2; ++ow)
+              for (int64_t at = -3; at < s.cells() + 3; ++at) {
+                const SwitchCell cell(s, oh, ow, at);
+                bool valid = false;
+                for (int64_t kh = 0; kh < kernel; ++kh)
+                  for (int64_t kw = 0; kw < 3; ++kw) {
+                    if (at != kh * 3 + kw || !inside(s.h, oh, kh) || !inside(s.w, ow, kw)) continue;
+                    valid = true;
+                    EXPECT(cell.h == s.h.cell(oh, kh) && cell.w == s.w.cell(ow, kw), "switch %d", int(at));
+                  }
+                EXPECT(cell.valid == valid, "switch %d of a %dx3 window", int(at), int(kernel));
+              }
+        }
+  // Nothing that a switch can hold overflows.
+  const PoolShape s{{9, 4, 2, 2, 0, 1}, {9, 4, 2, 2, 0, 1}};
+  for (const int64_t at : {INT64_MIN, INT64_MIN + 1, int64_t{INT32_MIN}, int64_t{INT32_MAX}, INT64_MAX}) {
+    EXPECT(!SwitchCell(s, 3, 3, at).valid, "switch %lld", (long long)at);
+  }
+}
+
+void sentinels() {
+  EXPECT(kNoSwitch<uint8_t> == 255 && kNoSwitch<int32_t> == INT32_MAX, "the sentinel is the largest value");
   EXPECT(kMaxCellsUInt8 == kNoSwitch<uint8_t>, "a window of 255 cells still leaves the sentinel free");
+}
+
+// ---- convolution ----
+
+void conv_axis() {
+  for (int64_t i = 0; i < 4; ++i)
+    for (int64_t k = 0; k < 4; ++k)
+      for (int64_t stride = 1; stride <= 3; ++stride)
+        for (int64_t padding = 0; padding <= 3; ++padding)
+          for (int64_t dilation = 1; dilation <= 3; ++dilation) {
+            const ConvAxis a{4, 9, 4, stride, padding, dilation};
+            EXPECT(a.large_index(i, k) == i * stride - padding + k * dilation, "i %d k %d", int(i), int(k));
+          }
+  const ConvAxis huge{int64_t{1} << 32, int64_t{1} << 33, 3, 2, 1, 1};
+  EXPECT(huge.large_index((int64_t{1} << 32) - 1, 2) == (int64_t{1} << 33) - 1, "beyond 2^32");
+}
+
+void conv_shape() {
+  const ConvAxis h{5, 9, 3, 2, 1, 1}, w{7, 13, 4, 2, 1, 1};
+  const ConvShape s{2, 6, 9, 3, h, w};
+  EXPECT(s.group_small() == 2 && s.group_large() == 3, "channels of a group");
+  EXPECT(s.products() == 2 * 6 * 3 * (5 * 3) * (7 * 4), "got %lld", (long long)s.products());
+  const ConvShape big{1 << 10, 1 << 12, 1 << 12, 1, h, w};
+  EXPECT(big.products() == (int64_t{1} << 34) * 15 * 28, "beyond 2^32");
 }
 
 }  // namespace
 
 int main() {
   pool_axis();
-  switches();
+  switch_cells();
+  sentinels();
+  conv_axis();
+  conv_shape();
   check_winograd_axes();
   std::printf(failed ? "geometry: %d checks failed\n" : "geometry: ok\n", failed);
   return failed ? 1 : 0;

@@ -1,0 +1,101 @@
+#include "pool_case.h"
+
+namespace deconvkit::testing {
+namespace {
+
+// A random axis of pooling with at least one output.
+PoolAxis any_axis(Random& random, int64_t largest_input, int64_t largest_kernel) {
+  PoolAxis axis{};
+  do {
+    axis.input = random.between(1, largest_input);
+    axis.kernel = random.between(1, largest_kernel);
+    axis.stride = random.between(1, 4);
+    axis.padding = random.between(0, axis.kernel / 2);
+    axis.dilation = random.between(1, 3);
+    const int64_t room = axis.input + 2 * axis.padding - axis.dilation * (axis.kernel - 1) - 1;
+    const bool ceil = random.one_in(3);
+    axis.output = room < 0 ? 0 : (room + (ceil ? axis.stride - 1 : 0)) / axis.stride + 1;
+    if (ceil && (axis.output - 1) * axis.stride >= axis.input + axis.padding) --axis.output;
+  } while (axis.output < 1);
+  return axis;
+}
+
+PoolShape any_shape(Random& random) {
+  if (random.one_in(20)) return {any_axis(random, 40, 18), any_axis(random, 40, 18)};  // int32 switches
+  if (random.one_in(3)) return {any_axis(random, 9, 3), any_axis(random, 70, 3)};      // full vectors
+  PoolShape shape{any_axis(random, 9, 4), any_axis(random, 9, 4)};
+  if (random.one_in(3)) {  // the usual 2x2
+    for (PoolAxis* axis : {&shape.h, &shape.w}) {
+      axis->input = random.between(2, 40);
+      axis->kernel = axis->stride = 2;
+      axis->padding = 0;
+      axis->dilation = 1;
+      axis->output = axis->input / 2;
+    }
+  }
+  return shape;
+}
+
+}  // namespace
+
+PoolCase any_pool(Random& random) {
+  PoolCase p{};
+  p.shape = any_shape(random);
+  p.batch = random.between(0, 3);
+  p.channels = random.one_in(5) ? random.between(15, 40) : random.between(1, 5);
+  p.dtype = any_float(random);
+  const bool small = p.shape.cells() <= 255;
+  p.switch_type = small ? DType::kUInt8 : DType::kInt32;
+  p.no_switch = small ? 255 : 2147483647;
+  p.threads = static_cast<int>(random.between(1, 3));
+  const PoolShape& s = p.shape;
+  describe(
+      "%s (%d, %d, %d, %d) kernel %dx%d stride %d,%d padding %d,%d dilation %d,%d output %dx%d threads %d",
+      name_of(p.dtype), int(p.batch), int(p.channels), int(s.h.input), int(s.w.input), int(s.h.kernel),
+      int(s.w.kernel), int(s.h.stride), int(s.w.stride), int(s.h.padding), int(s.w.padding),
+      int(s.h.dilation), int(s.w.dilation), int(s.h.output), int(s.w.output), p.threads);
+  return p;
+}
+
+Tensor PoolCase::big(Random& random, Tensor::Role role) const {
+  return Tensor(dtype, {batch, channels, shape.h.input, shape.w.input}, role,
+                any_layout(random, role == Tensor::kInput), random.between(0, 3));
+}
+
+Tensor PoolCase::pooled(Random& random, Tensor::Role role) const {
+  return Tensor(dtype, {batch, channels, shape.h.output, shape.w.output}, role,
+                any_layout(random, role == Tensor::kInput), random.between(0, 3));
+}
+
+Tensor PoolCase::switches(Random& random, bool bad) const {
+  Tensor switches(switch_type, {batch, channels, shape.h.output, shape.w.output}, Tensor::kInput,
+                  any_layout(random, false), random.between(0, 3));
+  for_each_window(*this, [&](int64_t n, int64_t c, int64_t oh, int64_t ow) {
+    const PoolAxis &h = shape.h, &w = shape.w;
+    double at = no_switch;
+    if (bad && random.one_in(9)) {
+      at = switch_type == DType::kUInt8
+               ? static_cast<double>(random.between(0, 255))
+               : static_cast<double>(random.any_of(
+                     {random.between(-2147483647 - 1, 2147483647), random.between(-3, shape.cells() + 3)}));
+    } else if (h.first(oh) < h.last(oh) && w.first(ow) < w.last(ow) && !random.one_in(20)) {
+      at = static_cast<double>(random.between(h.first(oh), h.last(oh) - 1) * w.kernel +
+                               random.between(w.first(ow), w.last(ow) - 1));
+    }
+    switches.set({n, c, oh, ow}, at);
+  });
+  return switches;
+}
+
+bool cell_of_switch(const PoolShape& s, int64_t oh, int64_t ow, double at, int64_t* h, int64_t* w) {
+  for (int64_t kh = 0; kh < s.h.kernel; ++kh)
+    for (int64_t kw = 0; kw < s.w.kernel; ++kw) {
+      if (at != static_cast<double>(kh * s.w.kernel + kw)) continue;
+      *h = oh * s.h.stride - s.h.padding + kh * s.h.dilation;
+      *w = ow * s.w.stride - s.w.padding + kw * s.w.dilation;
+      return *h >= 0 && *h < s.h.input && *w >= 0 && *w < s.w.input;
+    }
+  return false;
+}
+
+}  // namespace deconvkit::testing
