@@ -17,7 +17,7 @@
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
-enum class Slot { kStrip, kTaps, kWeights, kInput, kProducts, kShared, kCount };
+enum class Slot { kStrip, kTaps, kWeights, kInput, kProducts, kShared, kPlan, kGather, kCount };
 
 namespace workspace_detail {
 

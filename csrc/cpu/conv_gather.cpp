@@ -1,0 +1,544 @@
+// conv2d and conv_transpose2d as one direct, implicit GEMM over the phases of the output.
+//
+// For each phase (geometry/phases.h) rows are its pixels, columns the output channels, k runs over taps and
+// input channels. Tasks are blocks of pixels (the same cells in every phase) by chunks of output channels by
+// groups. A task, for each block of input channels:
+//   stages the input region that the block reads, channels innermost, once for all phases, taps and output
+//   channels; for each panel of 16 or 32 output channels, phase and tile of 6 or 12 pixels: runs the
+//   micro-kernel, panel in L1.
+// Sums stay in a scratch of the task until the epilogue adds bias and activation, interleaves the phases and
+// stores. Panels are packed once for a call, or, where few blocks of pixels would share them, inside the
+// task.
+//
+// Floor: 2 operations for each product; input read once for each chunk of channels, output written once.
+#include "cpu/conv_gather.h"
+
+#include "cpu/dispatch.h"
+#include "cpu/epilogue.h"
+#include "cpu/memory.h"
+#include "cpu/parallel.h"
+#include "cpu/stage.h"
+#include "cpu/workspace.h"
+
+namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
+namespace {
+
+constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+// The size of the parts when n is cut into as few parts of at most `most` as can be, all about alike.
+constexpr int64_t balanced(int64_t n, int64_t most) { return ceil_div(n, ceil_div(n, most)); }
+
+// The offsets that the taps of one axis span, over all phases.
+struct Span {
+  int64_t first = INT64_MAX, last = INT64_MIN, taps = 0, most = 0;
+  bool consecutive = true;
+  double useful = 0;  // products that meet an input, for each input cell and tap
+
+  explicit Span(const GatherAxis& a, const PhaseTaps* phases) {
+    int64_t met = 0, all = 0;
+    for (int64_t p = 0; p < a.phases(); ++p) {
+      const PhaseTaps& t = phases[p];
+      if (t.count == 0) continue;
+      first = min64(first, t.offset);
+      last = max64(last, t.last_offset());
+      taps += t.count;
+      most = max64(most, t.count);
+      consecutive = consecutive && (t.count == 1 || t.offset_step == 1);
+      for (int64_t j = 0; j < t.count; ++j) {
+        const int64_t offset = t.offset + j * t.offset_step;
+        const int64_t low = offset >= 0 ? 0 : ceil_div(-offset, a.in_step);
+        const int64_t high = min64(a.cells(p), a.in > offset ? (a.in - 1 - offset) / a.in_step + 1 : 0);
+        met += max64(0, high - low);
+        all += a.cells(p);
+      }
+    }
+    if (taps == 0) first = last = 0;
+    useful = all ? static_cast<double>(met) / static_cast<double>(all) : 1;
+  }
+  int64_t width() const { return last - first + 1; }
+};
+
+// One phase, or a run of its taps where they are too many for one panel in L1.
+struct Unit {
+  int64_t phase;             // in the scratch of sums
+  int64_t phase_h, phase_w;  //
+  int64_t first, count;      // segments
+  int64_t taps_before;       // taps of the phases before, in the packed panels
+};
+
+template <class T>
+class Gather {
+  using C = Compute<T>;
+  static constexpr int L = kLanes<C>;
+  static constexpr int kCols = kTileCols<C>;
+
+ public:
+  Gather(const GatherProblem& p, int threads) : p_(p), packer_(p.weight, p.h.kernel, p.w.kernel) {
+    const int64_t axis_bytes = (p.h.phases() + p.w.phases()) * int64_t{sizeof(PhaseTaps)};
+    describe(workspace<char>(Slot::kPlan, axis_bytes));
+    plan(threads);
+    const int64_t head = round_up(
+        units_ * int64_t{sizeof(Unit)} + p.groups * p.out_channels * int64_t{sizeof(C)} + kernel_cells() * 8,
+        64);
+    char* base = workspace<char>(Slot::kGather, head + packed_bytes_ + threads_ * thread_bytes_);
+    unit_ = reinterpret_cast<Unit*>(base);
+    at_ = reinterpret_cast<int64_t*>(unit_ + units_);
+    bias_ = reinterpret_cast<C*>(at_ + kernel_cells());
+    packed_ = reinterpret_cast<C*>(base + head);
+    thread_base_ = base + head + packed_bytes_;
+    list_units();
+    for (int64_t i = 0; i < p.groups * p.out_channels; ++i) {
+      bias_[i] = p.bias ? load(p.bias.as<T>() + i * p.bias.stride[0]) : C{0};
+    }
+  }
+
+  void run() {
+    if (packed_bytes_) {
+      const int64_t panels = ceil_div(padded_, kCols);
+      parallel_for(p_.groups * blocks_c_ * panels, threads_, [&](int64_t i) {
+        const int64_t panel = i % panels, block = i / panels % blocks_c_, group = i / panels / blocks_c_;
+        const int64_t c0 = block * cb_, clen = min64(cb_, p_.in_channels - c0);
+        pack_panel(group, c0, clen, panel * kCols, packed_at(group, c0, clen, panel * kCols));
+      });
+    }
+    const int64_t blocks = blocks_n_ * blocks_h_ * blocks_w_;
+    parallel_for(
+        p_.groups * chunks_ * blocks, threads_,
+        [&](int64_t i) {
+          const int64_t block = i % blocks, chunk = i / blocks % chunks_, group = i / blocks / chunks_;
+          Task task(*this, group, chunk * chunk_, block / (blocks_h_ * blocks_w_),
+                    block / blocks_w_ % blocks_h_, block % blocks_w_);
+          task.run();
+        },
+        true);
+  }
+
+ private:
+  int64_t kernel_cells() const { return p_.h.kernel * p_.w.kernel; }
+
+  void describe(char* base) {
+    taps_h_ = reinterpret_cast<PhaseTaps*>(base);
+    taps_w_ = taps_h_ + p_.h.phases();
+    for (int64_t i = 0; i < p_.h.phases(); ++i) taps_h_[i] = p_.h.taps(i);
+    for (int64_t i = 0; i < p_.w.phases(); ++i) taps_w_[i] = p_.w.taps(i);
+  }
+
+  void plan(int threads) {
+    const Span h(p_.h, taps_h_), w(p_.w, taps_w_);
+    first_h_ = h.first, last_h_ = h.last, first_w_ = w.first, last_w_ = w.last;
+    taps_ = h.taps * w.taps;
+    phases_ = p_.h.phases() * p_.w.phases();
+    const int64_t most = max64(1, h.most * w.most);
+
+    // Input channels of one round: a panel fills half of L1. Rounds decide the order of sums: by the shape
+    // alone.
+    const int64_t steps = 18432 / (kCols * int64_t{sizeof(C)});
+    cb_ = min64(p_.in_channels, max64(steps / most, 16));
+    cb_ = balanced(p_.in_channels, cb_);
+    if (cb_ < p_.in_channels) cb_ = min64(p_.in_channels, round_up(cb_, 4));
+    blocks_c_ = ceil_div(p_.in_channels, cb_);
+    // With few channels the taps of a kernel row make one run, over columns staged with their zero border.
+    fold_ = blocks_c_ == 1 && cb_ <= 24 && w.consecutive && w.most > 1;
+    const int64_t segment = fold_ ? w.most * cb_ : cb_;
+    chunk_taps_ = max64(1, 2 * steps / segment);
+    units_ = 0;
+    for (int64_t i = 0; i < p_.h.phases(); ++i) {
+      for (int64_t j = 0; j < p_.w.phases(); ++j) units_ += max64(1, ceil_div(segments(i, j), chunk_taps_));
+    }
+
+    // Output channels of one task.
+    padded_ = padded_columns<C>(p_.out_channels);
+    constexpr int64_t kSums = 786432;
+    int64_t cells = 1536 / int64_t{sizeof(C)} / 2;
+    while (cells > 2 * kTileRows && phases_ * cells * kCols * int64_t{sizeof(C)} > kSums) cells /= 2;
+    chunk_ = min64(padded_, max64(kCols, kSums / (phases_ * cells * int64_t{sizeof(C)}) / kCols * kCols));
+    if (chunk_ < padded_) chunk_ = round_up(balanced(padded_, chunk_), kCols);
+
+    // Pixels of one task. Where many products meet the border, a tile is one pixel of several images.
+    const int64_t rows = p_.h.cells(), columns = p_.w.cells();
+    if (!fold_ && p_.batch >= kTileRows && h.useful * w.useful < 0.95) {
+      nb_ = kTileRows;
+      if (rows * columns * nb_ <= 2 * cells) {
+        wb_ = columns, hb_ = rows;
+        nb_ *= max64(1, min64(p_.batch / kTileRows, 2 * cells / (rows * columns * nb_)));
+      } else {
+        wb_ = balanced(columns, max64(8, 2 * cells / nb_));
+        hb_ = balanced(rows, max64(1, 2 * cells / nb_ / wb_));
+      }
+    } else {
+      wb_ = columns <= 64 ? columns : min64(columns, round_up(balanced(columns, 64), 8));
+      wb_ = min64(wb_, max64(cells, 8));
+      hb_ = balanced(rows, max64(1, cells / wb_));
+      nb_ = hb_ == rows && wb_ == columns ? max64(1, min64(p_.batch, cells / (rows * columns))) : 1;
+    }
+    const int64_t work = p_.batch * p_.groups * p_.in_channels * padded_ * taps_ * rows * columns;
+    threads_ = useful_threads(threads, work, 1 << 17);
+    // Enough tasks for all threads: smaller blocks down to a floor, then fewer channels.
+    while (tasks() < 3 * threads_ && nb_ * hb_ * wb_ > 96) {
+      if (nb_ > 1) {
+        nb_ = ceil_div(nb_, 2);
+      } else if (hb_ > 1) {
+        hb_ = ceil_div(hb_, 2);
+      } else {
+        wb_ = round_up(ceil_div(wb_, 2), kTileRows);
+      }
+      nb_ = min64(nb_, p_.batch);
+    }
+    while (tasks() < 3 * threads_ && chunk_ > kCols) chunk_ = round_up(ceil_div(chunk_, 2), kCols);
+    tasks();
+
+    // Bytes.
+    const int64_t packed = p_.groups * p_.in_channels * padded_ * taps_ * int64_t{sizeof(C)};
+    const int64_t uses = blocks_n_ * blocks_h_ * blocks_w_;
+    packed_bytes_ = uses > 3 && packed <= (int64_t{48} << 20) ? round_up(packed, 64) : 0;
+    const int64_t cells_block = nb_ * hb_ * wb_;
+    stage_rows_ = min64(p_.h.in, (hb_ - 1) * p_.h.in_step + h.width());
+    stage_columns_ = (wb_ - 1) * p_.w.in_step + w.width();
+    if (!fold_) stage_columns_ = min64(p_.w.in, stage_columns_);
+    zeros_ = round_up(fold_ ? w.most * cb_ : cb_, 16);
+    tiles_ = ceil_div(cells_block, kTileRows);
+    const int64_t segments_all = fold_ ? h.taps * p_.w.phases() : taps_;
+    int64_t at = 0;
+    const auto reserve = [&](int64_t bytes) {
+      const int64_t here = at;
+      at += round_up(bytes, 64);
+      return here;
+    };
+    stage_at_ = reserve((zeros_ + nb_ * stage_rows_ * stage_columns_ * cb_) * int64_t{sizeof(C)});
+    sums_at_ = reserve(phases_ * cells_block * chunk_ * int64_t{sizeof(C)});
+    panel_at_ = reserve(packed_bytes_ ? 0 : taps_ * cb_ * kCols * int64_t{sizeof(C)});
+    panel_taps_at_ = reserve(kernel_cells() * 8);
+    offsets_at_ = reserve(segments_all * tiles_ * kTileRows * 4);
+    taps_at_ = reserve(segments_all * tiles_ * 4);
+    tiles_at_ = reserve(units_ * tiles_ * int64_t{sizeof(TileTaps)});
+    line_at_ = reserve(line_numbers() * int64_t{sizeof(C)});
+    thread_bytes_ = round_up(at, 4096) + 64;  // off the powers of two
+  }
+
+  int64_t tasks() {
+    blocks_n_ = ceil_div(p_.batch, nb_);
+    blocks_h_ = ceil_div(p_.h.cells(), hb_);
+    blocks_w_ = ceil_div(p_.w.cells(), wb_);
+    chunks_ = ceil_div(padded_, chunk_);
+    return p_.groups * blocks_n_ * blocks_h_ * blocks_w_ * chunks_;
+  }
+
+  int64_t segments(int64_t phase_h, int64_t phase_w) const {
+    const int64_t w = taps_w_[phase_w].count;
+    return taps_h_[phase_h].count * (fold_ ? (w > 0) : w);
+  }
+
+  // The line buffers of the epilogue: transposed phases, then one interleaved line.
+  static constexpr int64_t kMaxTransposedPhases = 16;
+  bool lines_transposed() const { return p_.w.phases() <= kMaxTransposedPhases; }
+  int64_t line_numbers() const {
+    return (lines_transposed() ? p_.w.phases() * L * round_up(wb_, L) : 0) + wb_ * p_.w.out_step + 2 * L +
+           chunk_;
+  }
+
+  void list_units() {
+    Unit* u = unit_;
+    int64_t taps = 0;
+    for (int64_t i = 0; i < p_.h.phases(); ++i) {
+      for (int64_t j = 0; j < p_.w.phases(); ++j) {
+        const int64_t all = segments(i, j);
+        for (int64_t first = 0; first == 0 || first < all; first += chunk_taps_) {
+          *u++ = {i * p_.w.phases() + j, i, j, first, min64(chunk_taps_, all - first), taps};
+        }
+        taps += taps_h_[i].count * taps_w_[j].count;
+      }
+    }
+    // Where each kernel cell goes, in taps.
+    for (int64_t k = 0; k < kernel_cells(); ++k) at_[k] = -1;
+    for (const Unit* v = unit_; v < unit_ + units_; ++v) {
+      if (v->first) continue;
+      const PhaseTaps &h = taps_h_[v->phase_h], &w = taps_w_[v->phase_w];
+      for (int64_t i = 0; i < h.count; ++i) {
+        for (int64_t j = 0; j < w.count; ++j) {
+          at_[(h.kernel + i * h.kernel_step) * p_.w.kernel + w.kernel + j * w.kernel_step] =
+              v->taps_before + i * w.count + j;
+        }
+      }
+    }
+  }
+
+  C* packed_at(int64_t group, int64_t c0, int64_t clen, int64_t m0) const {
+    return packed_ + taps_ * (group * p_.in_channels * padded_ + c0 * padded_ + m0 * clen);
+  }
+
+  char* thread_memory() const { return thread_base_ + omp_get_thread_num() * thread_bytes_; }
+
+  void pack_panel(int64_t group, int64_t c0, int64_t clen, int64_t m0, C* to) const {
+    const int64_t width = panel_width<C>(p_.out_channels, m0);
+    int64_t* at = reinterpret_cast<int64_t*>(thread_memory() + panel_taps_at_);
+    for (int64_t k = 0; k < kernel_cells(); ++k) at[k] = at_[k] < 0 ? -1 : at_[k] * clen * width;
+    const T* w =
+        static_cast<const T*>(p_.weight.data) + group * p_.weight.group + m0 * p_.weight.m + c0 * p_.weight.c;
+    packer_.pack(w, clen, min64(width, p_.out_channels - m0), width, at, to);
+  }
+
+  class Task;
+
+  const GatherProblem& p_;
+  PanelPacker<T> packer_;
+  PhaseTaps *taps_h_ = nullptr, *taps_w_ = nullptr;
+  int64_t first_h_, last_h_, first_w_, last_w_, taps_, phases_;
+  int64_t cb_, blocks_c_, chunk_taps_, units_;
+  bool fold_;
+  int64_t padded_, chunk_, nb_, hb_, wb_, blocks_n_, blocks_h_, blocks_w_, chunks_;
+  int threads_;
+  int64_t packed_bytes_, stage_rows_, stage_columns_, zeros_, tiles_;
+  int64_t stage_at_, sums_at_, panel_at_, panel_taps_at_, offsets_at_, taps_at_, tiles_at_, line_at_,
+      thread_bytes_;
+  Unit* unit_ = nullptr;
+  int64_t* at_ = nullptr;
+  C *bias_ = nullptr, *packed_ = nullptr;
+  char* thread_base_ = nullptr;
+};
+
+// One block of pixels, one chunk of output channels.
+template <class T>
+class Gather<T>::Task {
+ public:
+  Task(const Gather& g, int64_t group, int64_t m0, int64_t block_n, int64_t block_h, int64_t block_w)
+      : g_(g), p_(g.p_), group_(group), m0_(m0) {
+    n0_ = block_n * g.nb_, nb_ = min64(g.nb_, p_.batch - n0_);
+    h0_ = block_h * g.hb_, hb_ = min64(g.hb_, p_.h.cells() - h0_);
+    w0_ = block_w * g.wb_, wb_ = min64(g.wb_, p_.w.cells() - w0_);
+    chunk_ = min64(g.chunk_, g.padded_ - m0);
+    cells_ = nb_ * hb_ * wb_;
+    tiles_ = ceil_div(cells_, kTileRows);
+    // What is staged: rows inside the input; columns too, unless folding wants the border as zeros.
+    r0_ = max64(0, h0_ * p_.h.in_step + g.first_h_);
+    r1_ = min64(p_.h.in, (h0_ + hb_ - 1) * p_.h.in_step + g.last_h_ + 1);
+    x0_ = w0_ * p_.w.in_step + g.first_w_;
+    x1_ = (w0_ + wb_ - 1) * p_.w.in_step + g.last_w_ + 1;
+    if (!g.fold_) x0_ = max64(0, x0_), x1_ = min64(p_.w.in, x1_);
+    r1_ = max64(r0_, r1_), x1_ = max64(x0_, x1_);
+    const int64_t cb = g.cb_;
+    to_ = g.fold_ ? Strides4{(r1_ - r0_) * (x1_ - x0_) * cb, 1, (x1_ - x0_) * cb, cb}
+                  : Strides4{cb, 1, (x1_ - x0_) * nb_ * cb, nb_ * cb};
+    char* base = g.thread_memory();
+    zeros_ = reinterpret_cast<C*>(base + g.stage_at_);
+    sums_ = reinterpret_cast<C*>(base + g.sums_at_);
+    panel_ = reinterpret_cast<C*>(base + g.panel_at_);
+    offsets_ = reinterpret_cast<int32_t*>(base + g.offsets_at_);
+    taps_ = reinterpret_cast<int32_t*>(base + g.taps_at_);
+    tile_taps_ = reinterpret_cast<TileTaps*>(base + g.tiles_at_);
+    line_ = reinterpret_cast<C*>(base + g.line_at_);
+  }
+
+  void run() {
+    list_tiles();
+    for (int64_t i = 0; i < g_.zeros_; ++i) zeros_[i] = 0;
+    for (int64_t c0 = 0; c0 < p_.in_channels; c0 += g_.cb_) {
+      const int64_t clen = min64(g_.cb_, p_.in_channels - c0);
+      stage_input(c0, clen);
+      for (int64_t m = 0; m < chunk_; m += kCols) {
+        const C* panel = panel_;
+        if (g_.packed_bytes_) {
+          panel = g_.packed_at(group_, c0, clen, m0_ + m);
+        } else {
+          g_.pack_panel(group_, c0, clen, m0_ + m, panel_);
+        }
+        multiply(panel, clen, m, c0 > 0);
+      }
+    }
+    if (p_.output.stride[1] == 1 && (p_.output.stride[3] != 1 || p_.w.out == 1)) {
+      store_pixels();
+    } else {
+      store_lines();
+    }
+  }
+
+ private:
+  int64_t tile_begin(int64_t tile) const { return tile * cells_ / tiles_; }
+
+  // Cells are numbered row by row, the images innermost.
+  void list_tiles() {
+    int32_t* offsets = offsets_;
+    int32_t* taps = taps_;
+    TileTaps* out = tile_taps_;
+    const int64_t base = g_.zeros_;  // of the staged block, behind the zeros
+    for (const Unit* u = g_.unit_; u < g_.unit_ + g_.units_; ++u) {
+      const PhaseTaps &h = g_.taps_h_[u->phase_h], &w = g_.taps_w_[u->phase_w];
+      const int64_t per_row = g_.fold_ ? 1 : w.count;
+      for (int64_t tile = 0; tile < tiles_; ++tile, ++out) {
+        const int64_t begin = tile_begin(tile), rows = tile_begin(tile + 1) - begin;
+        *out = {offsets, taps, 0};
+        int64_t cell_n[kTileRows], cell_h[kTileRows], cell_w[kTileRows];
+        for (int64_t i = 0; i < rows; ++i) {
+          const int64_t cell = begin + i;
+          cell_n[i] = base + cell % nb_ * to_.n;
+          cell_h[i] = (cell / nb_ / wb_ + h0_) * p_.h.in_step;
+          cell_w[i] = (cell / nb_ % wb_ + w0_) * p_.w.in_step;
+        }
+        for (int64_t s = u->first; s < u->first + u->count; ++s) {
+          const int64_t offset_h = h.offset + s / per_row * h.offset_step;
+          const int64_t offset_w = w.offset + s % per_row * w.offset_step;
+          bool any = false;
+          for (int64_t i = 0; i < rows; ++i) {
+            const int64_t y = cell_h[i] + offset_h, x = cell_w[i] + offset_w;
+            const bool inside = y >= r0_ && y < r1_ && x >= x0_ && x < x1_;
+            offsets[i] = inside ? static_cast<int32_t>(cell_n[i] + (y - r0_) * to_.h + (x - x0_) * to_.w) : 0;
+            any = any || inside;
+          }
+          if (!any) continue;
+          *taps++ = static_cast<int32_t>(s);
+          offsets += kTileRows;
+          ++out->count;
+        }
+      }
+    }
+  }
+
+  void stage_input(int64_t c0, int64_t clen) {
+    const TensorRef& in = p_.input;
+    C* to = zeros_ + g_.zeros_;
+    int64_t x0 = x0_, x1 = x1_;
+    if (g_.fold_) {
+      const int64_t numbers = nb_ * to_.n;
+      if (x0 < 0 || x1 > p_.w.in) {
+        for (int64_t i = 0; i < numbers; ++i) to[i] = 0;
+        x0 = max64(0, x0), x1 = max64(x0, min64(p_.w.in, x1));
+      }
+      to += (x0 - x0_) * to_.w;
+    }
+    const T* from = in.as<T>() + n0_ * in.stride[0] + (group_ * p_.in_channels + c0) * in.stride[1] +
+                    r0_ * in.stride[2] + x0 * in.stride[3];
+    stage<T>(from, {in.stride[0], in.stride[1], in.stride[2], in.stride[3]}, {nb_, clen, r1_ - r0_, x1 - x0},
+             to, to_);
+  }
+
+  void multiply(const C* panel, int64_t clen, int64_t m, bool accumulate) {
+    const int64_t width = panel_width<C>(p_.out_channels, m0_ + m);
+    const TileTaps* taps = tile_taps_;
+    for (const Unit* u = g_.unit_; u < g_.unit_ + g_.units_; ++u) {
+      const int64_t len = g_.fold_ ? g_.taps_w_[u->phase_w].count * clen : clen;
+      const C* unit_panel = panel + u->taps_before * clen * width;
+      C* sums = sums_ + u->phase * cells_ * chunk_ + m;
+      for (int64_t tile = 0; tile < tiles_; ++tile, ++taps) {
+        const int64_t begin = tile_begin(tile), rows = tile_begin(tile + 1) - begin;
+        kGatherKernels<C>.table[rows - 1][width / L - 1](
+            zeros_, *taps, len, unit_panel, sums + begin * chunk_, chunk_, accumulate || u->first);
+      }
+    }
+  }
+
+  int64_t valid_channels() const { return min64(chunk_, p_.out_channels - m0_); }
+  const C* bias() const { return g_.bias_ + group_ * p_.out_channels + m0_; }
+  T* output(int64_t n, int64_t m, int64_t y, int64_t x) const {
+    const TensorRef& o = p_.output;
+    return o.as<T>() + n * o.stride[0] + (group_ * p_.out_channels + m0_ + m) * o.stride[1] +
+           y * o.stride[2] + x * o.stride[3];
+  }
+
+  // Channels innermost in the output: a run of channels for each pixel.
+  void store_pixels() {
+    for (int64_t phase_h = 0; phase_h < p_.h.phases(); ++phase_h) {
+      for (int64_t phase_w = 0; phase_w < p_.w.phases(); ++phase_w) {
+        const C* sums = sums_ + (phase_h * p_.w.phases() + phase_w) * cells_ * chunk_;
+        for (int64_t h = 0; h < hb_; ++h) {
+          const int64_t y = (h0_ + h) * p_.h.out_step + phase_h;
+          if (y >= p_.h.out) break;
+          for (int64_t w = 0; w < wb_; ++w) {
+            const int64_t x = (w0_ + w) * p_.w.out_step + phase_w;
+            if (x >= p_.w.out) break;
+            for (int64_t n = 0; n < nb_; ++n) {
+              finish_run<false>(sums + ((h * wb_ + w) * nb_ + n) * chunk_, bias(), output(n0_ + n, 0, y, x),
+                                valid_channels(), p_.options);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  // Columns innermost in the output: a line of pixels for each channel, the phases interleaved.
+  void store_lines() {
+    const int64_t step = p_.w.out_step, phases = p_.w.phases();
+    const int64_t x0 = w0_ * step, count = min64(p_.w.out, (w0_ + wb_) * step) - x0;
+    const int64_t pitch = round_up(wb_, L);
+    C* const block = line_;
+    C* const line = line_ + (g_.lines_transposed() ? phases * L * round_up(g_.wb_, L) : 0);
+    for (int64_t m = 0; m < valid_channels(); m += L) {
+      const int64_t channels = min64(L, valid_channels() - m);
+      for (int64_t phase_h = 0; phase_h < p_.h.phases(); ++phase_h) {
+        for (int64_t h = 0; h < hb_; ++h) {
+          const int64_t y = (h0_ + h) * p_.h.out_step + phase_h;
+          if (y >= p_.h.out) break;
+          for (int64_t n = 0; n < nb_; ++n) {
+            // Cell w of phase_w: sums[phase_w·cells·chunk + w·nb·chunk], channels consecutive.
+            const C* sums = sums_ + (phase_h * phases * cells_ + h * wb_ * nb_ + n) * chunk_ + m;
+            if (g_.lines_transposed()) {
+              for (int64_t i = 0; i < phases; ++i)
+                transpose_sums(sums + i * cells_ * chunk_, block + i * L * pitch, pitch);
+            }
+            for (int64_t c = 0; c < channels; ++c) {
+              const C* source = line;
+              if (!g_.lines_transposed()) {
+                for (int64_t x = 0; x < count; ++x) {
+                  line[x] = sums[x % step * cells_ * chunk_ + x / step * nb_ * chunk_ + c];
+                }
+              } else if (step == 1) {
+                source = block + c * pitch;
+              } else {
+                interleave_phases(block + c * pitch, L * pitch, step, phases, line);
+              }
+              finish_strided<true>(source, bias() + m + c, output(n0_ + n, m + c, y, x0), p_.output.stride[3],
+                                   count, p_.options, line);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  // L channels of the cells of one row -> L lines.
+  void transpose_sums(const C* sums, C* to, int64_t pitch) const {
+    const int64_t stride = nb_ * chunk_;
+    for (int64_t w = 0; w < wb_; w += L) {
+      Vec<C, L> v[L];
+      for (int i = 0; i < L; ++i) v[i] = load_vec<L>(sums + (w + i < wb_ ? w + i : w) * stride);
+      transpose<L, C>(v);
+      for (int i = 0; i < L; ++i) store_vec<L>(to + i * pitch + w, v[i]);
+    }
+  }
+
+  void interleave_phases(const C* from, int64_t phase_stride, int64_t step, int64_t phases, C* line) const {
+    if (step == 2 && phases == 2) {
+      for (int64_t w = 0; w < wb_; w += L) {  // the line has room for a whole last vector
+        const Vec<C, L> a = load_vec<L>(from + w), b = load_vec<L>(from + phase_stride + w);
+        store_vec<L>(line + 2 * w, interleave<C, L, 0>(a, b));
+        store_vec<L>(line + 2 * w + L, interleave<C, L, 1>(a, b));
+      }
+      return;
+    }
+    for (int64_t i = 0; i < phases; ++i) {
+      for (int64_t w = 0; w < wb_; ++w) line[w * step + i] = from[i * phase_stride + w];
+    }
+  }
+
+  const Gather& g_;
+  const GatherProblem& p_;
+  int64_t group_, m0_, n0_, nb_, h0_, hb_, w0_, wb_, chunk_, cells_, tiles_, r0_, r1_, x0_, x1_;
+  Strides4 to_;
+  C *zeros_, *sums_, *panel_, *line_;
+  int32_t *offsets_, *taps_;
+  TileTaps* tile_taps_;
+};
+
+}  // namespace
+
+void conv_gather(const GatherProblem& problem, int threads) {
+  if (problem.output.numel() == 0) return;
+  for_float_dtype(problem.output.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    advise_huge(problem.output.data, problem.output.numel() * int64_t{sizeof(T)});
+    Gather<T>(problem, threads).run();
+  });
+}
+
+}  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

@@ -1,0 +1,87 @@
+// The convolution family as a gather, for host and device. One axis at a time; both axes are alike.
+//
+// The output cells of an axis fall into `out_step` interleaved phases: cell q·out_step + phase. The taps of
+// one phase are kernel cells whose inputs lie at q·in_step + offset, with offsets in arithmetic progression:
+// inside a phase every member of the family is a plain stride-in_step sum. A convolution has one phase and
+// in_step = stride; a transposed convolution has out_step = stride phases and in_step = 1.
+#pragma once
+#include <cstdint>
+
+#include "geometry/conv_shape.h"
+
+namespace deconvkit {
+
+// The taps of one phase in ascending order of their offsets: the j-th is kernel cell kernel + j·kernel_step
+// at offset offset + j·offset_step.
+struct PhaseTaps {
+  int64_t count = 0, kernel = 0, kernel_step = 0, offset = 0, offset_step = 1;
+
+  DECONVKIT_HD constexpr int64_t last_offset() const { return offset + (count - 1) * offset_step; }
+};
+
+struct GatherAxis {
+  int64_t in, out, in_step, out_step, kernel, padding, dilation;
+  bool transposed;
+
+  DECONVKIT_HD static constexpr GatherAxis convolution(const ConvAxis& a) {
+    return {a.large, a.small, a.stride, 1, a.kernel, a.padding, a.dilation, false};
+  }
+  // A single small cell meets every stride alike; a large one gives each output cell a phase of its own, with
+  // no tap that misses.
+  DECONVKIT_HD static constexpr GatherAxis transposed_convolution(const ConvAxis& a) {
+    const int64_t reach =
+        (a.kernel - 1) * a.dilation + 1 > a.large ? (a.kernel - 1) * a.dilation + 1 : a.large;
+    return {a.small, a.large, 1, a.small > 1 ? a.stride : reach, a.kernel, a.padding, a.dilation, true};
+  }
+
+  // Phases that hold any output cell.
+  DECONVKIT_HD constexpr int64_t phases() const { return out_step < out ? out_step : out; }
+  // Cells of the longest phase, phase 0.
+  DECONVKIT_HD constexpr int64_t cells() const { return (out + out_step - 1) / out_step; }
+  // Cells of a phase.
+  DECONVKIT_HD constexpr int64_t cells(int64_t phase) const {
+    return (out - phase + out_step - 1) / out_step;
+  }
+  // Input index that cell q reads through a tap.
+  DECONVKIT_HD constexpr int64_t input(int64_t q, int64_t offset) const { return q * in_step + offset; }
+
+  // The taps of a phase, without those that meet no input for any of its cells.
+  DECONVKIT_HD constexpr PhaseTaps taps(int64_t phase) const {
+    PhaseTaps t;
+    if (transposed) {
+      // Kernel cells k with k·dilation ≡ phase + padding modulo out_step.
+      const int64_t s = out_step;
+      int64_t period = s, b = dilation;
+      while (b) {
+        const int64_t r = period % b;
+        period = b;
+        b = r;
+      }
+      const int64_t common = period;
+      period = s / common;
+      int64_t first = 0;
+      while (first < period && first < kernel && (phase + padding - first * dilation) % s != 0) ++first;
+      if (first >= period || first >= kernel) return t;
+      t.count = (kernel - 1 - first) / period + 1;
+      t.kernel = first + (t.count - 1) * period;
+      t.kernel_step = -period;
+      t.offset = (phase + padding - t.kernel * dilation) / s;
+      t.offset_step = dilation / common;
+    } else {
+      t.count = kernel;
+      t.kernel_step = 1;
+      t.offset = -padding;
+      t.offset_step = dilation;
+    }
+    const int64_t farthest = (cells(phase) - 1) * in_step;
+    while (t.count > 0 && t.offset + farthest < 0) {
+      --t.count;
+      t.kernel += t.kernel_step;
+      t.offset += t.offset_step;
+    }
+    while (t.count > 0 && t.last_offset() >= in) --t.count;
+    return t;
+  }
+};
+
+}  // namespace deconvkit
