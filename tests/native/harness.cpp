@@ -161,7 +161,8 @@ Tensor::Tensor(DType dtype, Sizes sizes, Role role, Layout layout, int64_t offse
   for (const int i : order) {
     ref_.size[i] = sizes[i];
     ref_.stride[i] = step;
-    step = step * (sizes[i] ? sizes[i] : 1) + (layout == Layout::kStrided ? 3 : 0);
+    step *= sizes[i] ? sizes[i] : 1;
+    if (layout == Layout::kStrided || (layout == Layout::kRowsApart && i <= rank - 2)) step += 3;
   }
   // expand(): the outermost dimension has one element, seen many times.
   if (layout == Layout::kExpanded && role == kInput && rank) ref_.stride[0] = 0;

@@ -55,7 +55,8 @@ double rounded(double value, DType dtype);
 
 // ---- tensors ----
 
-enum class Layout { kContiguous, kChannelsLast, kStrided, kExpanded };
+// kRowsApart: contiguous in the last two dimensions, gaps between the others.
+enum class Layout { kContiguous, kChannelsLast, kStrided, kExpanded, kRowsApart };
 
 using Sizes = std::vector<int64_t>;
 
