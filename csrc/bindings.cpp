@@ -84,4 +84,30 @@ PYBIND11_MODULE(_C, m) {
                                    static_cast<ConvAlgorithm>(algorithm), threads);
       },
       no_gil);
+
+  m.def(
+      "sparse_sigmoid",
+      [](const TensorRef& z, const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
+         const TensorRef& slope, double rho, double beta,
+         int threads) { kernels().sparse_sigmoid(z, activations, sums, penalty, slope, rho, beta, threads); },
+      no_gil);
+  m.def(
+      "sparse_kl",
+      [](const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
+         const TensorRef& slope, double rho, double beta,
+         int threads) { kernels().sparse_kl(activations, sums, penalty, slope, rho, beta, threads); },
+      no_gil);
+  m.def(
+      "sparse_kl_from_sums",
+      [](const TensorRef& sums, const TensorRef& penalty, const TensorRef& slope, double samples,
+         double scale, double rho,
+         double beta) { kernels().sparse_kl_from_sums(sums, penalty, slope, samples, scale, rho, beta); },
+      no_gil);
+  m.def(
+      "sparse_sigmoid_backward",
+      [](const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
+         const TensorRef& grad_penalty, const TensorRef& grad_z, int threads) {
+        kernels().sparse_sigmoid_backward(grad_activations, z, slope, grad_penalty, grad_z, threads);
+      },
+      no_gil);
 }

@@ -76,3 +76,39 @@ def max_unpool2d_backward(grad: Array, switches: Array, *geometry: Pair) -> Arra
     for cell, at in winner.items():
         result[at] = grad[cell]
     return result
+
+
+# ---- sparsity ----
+
+
+def sigmoid(z: Array) -> Array:
+    """σ(z), without overflow."""
+    t = np.exp(-np.abs(z))
+    return np.where(z < 0, t / (1 + t), 1 / (1 + t))
+
+
+def sparse_kl(activations: Array, rho: float, beta: float = 1.0, unit_dim: int = 1) -> float:
+    """β Σ_j KL(ρ‖ρ̂_j), unit by unit as the lecture writes it."""
+    total = 0.0
+    for unit in np.moveaxis(activations, unit_dim, 0):
+        rho_hat = unit.mean()
+        total += rho * np.log(rho / rho_hat) + (1 - rho) * np.log((1 - rho) / (1 - rho_hat))
+    return beta * total
+
+
+def sparse_kl_backward(activations: Array, rho: float, beta: float = 1.0, unit_dim: int = 1) -> Array:
+    """The derivative of sparse_kl by each activation: β (-ρ/ρ̂_j + (1-ρ)/(1-ρ̂_j)) / M."""
+    units = np.moveaxis(activations, unit_dim, 0)
+    gradient = np.empty_like(units)
+    for j, unit in enumerate(units):
+        rho_hat = unit.mean()
+        gradient[j] = beta * (-rho / rho_hat + (1 - rho) / (1 - rho_hat)) / unit.size
+    return np.moveaxis(gradient, 0, unit_dim)
+
+
+def sparse_sigmoid_backward(
+    z: Array, upstream: Array, rho: float, beta: float = 1.0, unit_dim: int = 1
+) -> Array:
+    """The lecture's δ = f'(z) (upstream + β (-ρ/ρ̂ + (1-ρ)/(1-ρ̂)) / M)."""
+    activations = sigmoid(z)
+    return sigmoid(z) * sigmoid(-z) * (upstream + sparse_kl_backward(activations, rho, beta, unit_dim))

@@ -19,13 +19,30 @@ void conv2d(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRe
             const ConvOptions&, int);
 void conv_weight_grad(const TensorRef&, const TensorRef&, const TensorRef&, const ConvShape&, ConvAlgorithm,
                       int);
+void sparse_sigmoid(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
+                    double, double, int);
+void sparse_kl(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, double, double, int);
+void sparse_kl_from_sums(const TensorRef&, const TensorRef&, const TensorRef&, double, double, double,
+                         double);
+void sparse_sigmoid_backward(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
+                             const TensorRef&, int);
 
 const Kernels& kernel_table() {
   static constexpr Kernels table = {
-      DECONVKIT_ISA_NAME,    kVectorBytes,      max_pool2d_with_switches,
-      max_pool2d_backward,   max_pool2d_gather, max_unpool2d,
-      max_unpool2d_backward, conv_transpose2d,  conv2d,
+      DECONVKIT_ISA_NAME,
+      kVectorBytes,
+      max_pool2d_with_switches,
+      max_pool2d_backward,
+      max_pool2d_gather,
+      max_unpool2d,
+      max_unpool2d_backward,
+      conv_transpose2d,
+      conv2d,
       conv_weight_grad,
+      sparse_sigmoid,
+      sparse_kl,
+      sparse_kl_from_sums,
+      sparse_sigmoid_backward,
   };
   return table;
 }

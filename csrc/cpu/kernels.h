@@ -36,6 +36,24 @@ struct Kernels {
                  const TensorRef& output, const ConvShape& shape, const ConvOptions& options, int threads);
   void (*conv_weight_grad)(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
                            const ConvShape& shape, ConvAlgorithm algorithm, int threads);
+
+  // The sparsity penalty. z, activations and their gradients are (batch, outer, units, inner), contiguous in
+  // the last two dimensions, any strides in the first two; each of the `batch` problems has its own ρ̂.
+  // penalty (batch) and slope (batch, units), slope = β KL'(ρ̂_j) / samples, are in the compute type. Where
+  // sums (batch, 2, units; double: Σσ and Σ(1 - σ)) is given, penalty and slope are left to
+  // sparse_kl_from_sums.
+  void (*sparse_sigmoid)(const TensorRef& z, const TensorRef& activations, const TensorRef& sums,
+                         const TensorRef& penalty, const TensorRef& slope, double rho, double beta,
+                         int threads);
+  void (*sparse_kl)(const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
+                    const TensorRef& slope, double rho, double beta, int threads);
+  // sums (2, units) over `samples` samples a unit -> penalty (), slope (units) times `scale`.
+  void (*sparse_kl_from_sums)(const TensorRef& sums, const TensorRef& penalty, const TensorRef& slope,
+                              double samples, double scale, double rho, double beta);
+  // grad_z = σ'(z) (grad_activations + grad_penalty slope); an absent gradient is zero.
+  void (*sparse_sigmoid_backward)(const TensorRef& grad_activations, const TensorRef& z,
+                                  const TensorRef& slope, const TensorRef& grad_penalty,
+                                  const TensorRef& grad_z, int threads);
 };
 
 }  // namespace deconvkit

@@ -55,6 +55,27 @@ inline void parallel_for(int64_t n, int threads, F&& f, bool dynamic = false) {
   }
 }
 
+// Two loops one after the other in one region: every first(i) is done before any second(j) starts.
+template <class F, class G>
+inline void parallel_two_phases(int64_t n, int64_t m, int threads, F&& first, G&& second) {
+  const int64_t most = n > m ? n : m;
+  if (threads > most) threads = static_cast<int>(most);
+  if (threads <= 1) {
+    for (int64_t i = 0; i < n; ++i) first(i);
+    for (int64_t j = 0; j < m; ++j) second(j);
+    return;
+  }
+  const unsigned mode = FloatMode::current();
+#pragma omp parallel num_threads(threads)
+  {
+    const FloatMode guard(mode);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < n; ++i) first(i);
+#pragma omp for schedule(static)
+    for (int64_t j = 0; j < m; ++j) second(j);
+  }
+}
+
 // How many threads are worth starting for work of so many bytes moved or operations done.
 inline int useful_threads(int threads, int64_t work, int64_t grain = 1 << 15) {
   const int64_t most = work / grain + 1;

@@ -10,6 +10,8 @@
 
 #if defined(__F16C__) || defined(__AVX512F__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 #ifndef DECONVKIT_VECTOR_BYTES
@@ -210,6 +212,56 @@ inline void store_vec(Float16* p, Vec<float, N> v) {
 #endif
   const auto half = __builtin_convertvector(float_to_half<Vec<int32_t, N>>(v), Vec<uint16_t, N>);
   std::memcpy(p, &half, sizeof half);
+}
+
+// ---- streaming stores: past the caches, for whole 64-byte lines of outputs that no cache would hold ----
+
+// Outputs from this size on are streamed.
+constexpr int64_t kStreamBytes = int64_t{32} << 20;
+
+// store_vec without reading the line first; p is aligned to the stored bytes. Lines must be written whole,
+// and stream_fence() must follow before another thread may read them.
+template <class T, class V>
+inline void stream_vec(T* p, V v) {
+  constexpr int n = sizeof(V) / sizeof(Compute<T>);
+#ifdef __SSE2__
+  alignas(64) T stored[n];
+  store_vec<n>(stored, v);
+  constexpr int bytes = sizeof stored;
+  const char* from = reinterpret_cast<const char*>(stored);
+  char* to = reinterpret_cast<char*>(p);
+#ifdef __AVX512F__
+  if constexpr (bytes % 64 == 0) {
+    for (int i = 0; i < bytes; i += 64) {
+      _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), _mm512_loadu_si512(from + i));
+    }
+    return;
+  }
+#endif
+#ifdef __AVX__
+  if constexpr (bytes % 32 == 0) {
+    for (int i = 0; i < bytes; i += 32) {
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(to + i),
+                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i)));
+    }
+    return;
+  }
+#endif
+  if constexpr (bytes % 16 == 0) {
+    for (int i = 0; i < bytes; i += 16) {
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
+                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+    }
+    return;
+  }
+#endif
+  store_vec<n>(p, v);
+}
+
+inline void stream_fence() {
+#ifdef __SSE2__
+  _mm_sfence();
+#endif
 }
 
 }  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

@@ -101,3 +101,33 @@ def conv_weight_grad(
     algorithm: int,
     threads: int,
 ) -> None: ...
+def sparse_sigmoid(
+    z: Ref,
+    activations: Ref,
+    sums: Ref | None,
+    penalty: Ref | None,
+    slope: Ref | None,
+    rho: float,
+    beta: float,
+    threads: int,
+) -> None: ...
+def sparse_kl(
+    activations: Ref,
+    sums: Ref | None,
+    penalty: Ref | None,
+    slope: Ref | None,
+    rho: float,
+    beta: float,
+    threads: int,
+) -> None: ...
+def sparse_kl_from_sums(
+    sums: Ref, penalty: Ref, slope: Ref, samples: float, scale: float, rho: float, beta: float
+) -> None: ...
+def sparse_sigmoid_backward(
+    grad_activations: Ref | None,
+    z: Ref,
+    slope: Ref,
+    grad_penalty: Ref | None,
+    grad_z: Ref,
+    threads: int,
+) -> None: ...

@@ -4,6 +4,7 @@ from deconvkit import nn
 from deconvkit._version import __version__
 from deconvkit.ops.max_pool2d import max_pool1d_with_switches, max_pool2d_with_switches
 from deconvkit.ops.max_unpool2d import max_unpool1d, max_unpool2d
+from deconvkit.ops.sparse_kl import sparse_kl, sparse_sigmoid
 from deconvkit.ops.switches import indices_to_switches, switches_to_indices
 
 __all__ = [
@@ -14,5 +15,7 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "nn",
+    "sparse_kl",
+    "sparse_sigmoid",
     "switches_to_indices",
 ]

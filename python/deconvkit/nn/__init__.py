@@ -1,10 +1,13 @@
 """Modules with torch's constructor arguments and state dicts that run deconvkit's operators."""
 
 from deconvkit.nn.pooling import MaxPool1d, MaxPool2d, MaxUnpool1d, MaxUnpool2d
+from deconvkit.nn.sparsity import SparseKL, SparseSigmoid
 
 __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxUnpool1d",
     "MaxUnpool2d",
+    "SparseKL",
+    "SparseSigmoid",
 ]

@@ -1,0 +1,58 @@
+// How a tensor of activations splits into units, samples and blocks of samples.
+//
+// A tensor is (batch, outer, units, inner): `batch` independent problems; a unit's samples are its outer *
+// inner elements; the last two dimensions are contiguous. Matrices and channels_last have inner = 1, NCHW has
+// inner = H W. A unit's samples are summed block by block and the blocks in order. Blocks depend on the shape
+// alone, so sums do not depend on who computes which block.
+#pragma once
+#include <cstdint>
+
+#include "geometry/host_device.h"
+
+namespace deconvkit {
+
+struct UnitShape {
+  static constexpr int64_t kMaxBlocks = 64;  // of samples, for each unit: bounds the workspace
+  static constexpr int64_t kRun = 64;        // rows summed in the compute type before the sum is widened
+  static constexpr int64_t kPlane = 16;  // from this `inner` on a unit's elements fill vectors by themselves
+  static constexpr int64_t kChunk = 4096;          // elements of a plane taken at once
+  static constexpr int64_t kTileColumns = 1024;    // columns of a task: their sums stay in L1
+  static constexpr int64_t kTileElements = 16384;  // about the elements of a task over planes
+
+  int64_t batch, outer, units, inner;
+
+  // Sums run along planes: one row is a chunk of a unit's contiguous elements. Otherwise they run down
+  // columns: one row is units * inner elements, and `inner` neighbouring columns belong to one unit.
+  DECONVKIT_HD constexpr bool planes() const { return inner >= kPlane; }
+  DECONVKIT_HD constexpr int64_t samples() const { return outer * inner; }
+  DECONVKIT_HD constexpr int64_t numel() const { return batch * outer * units * inner; }
+
+  DECONVKIT_HD constexpr int64_t columns() const { return planes() ? units : units * inner; }
+  DECONVKIT_HD constexpr int64_t columns_per_unit() const { return planes() ? 1 : inner; }
+  DECONVKIT_HD constexpr int64_t chunks() const { return planes() ? ceil_div(inner, kChunk) : 1; }
+  DECONVKIT_HD constexpr int64_t rows() const { return outer * chunks(); }
+  // Where in its plane a chunk starts, for chunk = 0 ... chunks(): whole cache lines, nearly equal lengths.
+  DECONVKIT_HD constexpr int64_t chunk_start(int64_t chunk) const {
+    return chunk == chunks() ? inner : inner * chunk / chunks() & ~int64_t{63};
+  }
+
+  // Rows of one block, a multiple of kRun where there are several blocks.
+  DECONVKIT_HD constexpr int64_t block_rows() const {
+    return planes() ? ceil_div(rows(), kMaxBlocks) : kRun * ceil_div(rows(), kRun * kMaxBlocks);
+  }
+  DECONVKIT_HD constexpr int64_t blocks() const { return ceil_div(rows(), block_rows()); }
+
+  // Columns of one task: the tasks are batch * blocks() * tiles().
+  DECONVKIT_HD constexpr int64_t tile_columns() const {
+    if (!planes()) return columns() < kTileColumns ? columns() : kTileColumns;
+    const int64_t row = inner < kChunk ? inner : kChunk;
+    const int64_t tile = kTileElements / (row * block_rows());
+    return tile < 1 ? 1 : tile < columns() ? tile : columns();
+  }
+  DECONVKIT_HD constexpr int64_t tiles() const { return ceil_div(columns(), tile_columns()); }
+
+ private:
+  DECONVKIT_HD static constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+};
+
+}  // namespace deconvkit
