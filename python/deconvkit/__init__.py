@@ -4,7 +4,8 @@ from deconvkit import nn
 from deconvkit._version import __version__
 from deconvkit.ops.max_pool2d import max_pool1d_with_switches, max_pool2d_with_switches
 from deconvkit.ops.max_unpool2d import max_unpool1d, max_unpool2d
-from deconvkit.ops.sparse_kl import sparse_kl, sparse_sigmoid
+from deconvkit.ops.sparse_kl import sparse_kl
+from deconvkit.ops.sparse_sigmoid import sparse_sigmoid
 from deconvkit.ops.switches import indices_to_switches, switches_to_indices
 
 __all__ = [

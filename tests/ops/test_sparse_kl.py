@@ -11,7 +11,7 @@ from torch import Tensor
 
 import deconvkit
 from deconvkit import sparse_kl, sparse_sigmoid
-from deconvkit.ops import sparse_kl as ops
+from deconvkit.ops import _units as units
 from tests import reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -424,10 +424,11 @@ def all_ops(dtype=torch.float32):
     yield library.sparse_sigmoid.default, (z, 0.1, 1.0, 1, 0)
     yield library.sparse_sigmoid.default, (z.t(), 0.1, 1.0, 1, 0)
     yield library.sparse_sigmoid.default, (torch.randn(3, 4, 5, dtype=dtype), 0.1, 1.0, 2, 1)
-    yield library.sparse_sigmoid_backward.default, (z, slope, torch.randn_like(z), one, 1, 0)
-    yield library.sparse_sigmoid_backward.default, (z, slope, None, one, 1, 0)
-    yield library.sparse_sigmoid_backward.default, (z, slope, torch.randn_like(z), None, 1, 0)
+    yield library.sparse_sigmoid_backward.default, (z, slope, torch.randn_like(z), one, 0.1, 1.0, 1, 0)
+    yield library.sparse_sigmoid_backward.default, (z, slope, None, one, 0.1, 1.0, 1, 0)
+    yield library.sparse_sigmoid_backward.default, (z, slope, torch.randn_like(z), None, 0.1, 1.0, 1, 0)
     yield library.sparse_kl.default, (torch.sigmoid(z), 0.1, 1.0, 1, 0)
+    yield library.sparse_kl_backward.default, (z, slope, one, 0.1, 1.0, 1, 0)
     yield library.sparse_sigmoid_sums.default, (z, 1)
     yield library.sparse_kl_sums.default, (torch.sigmoid(z), 1)
     yield library.sparse_kl_from_sums.default, (torch.rand(11, dtype=torch.float64), 0.1, 1.0, 2.0, compute)
@@ -460,8 +461,9 @@ def test_compile(dynamic):
 
 
 def test_compile_layouts():
-    compiled = torch.compile(sparse_loss, fullgraph=True)
     for name, z in layouts((2, 3, 4, 4)):
+        torch.compiler.reset()
+        compiled = torch.compile(sparse_loss, fullgraph=True)
         z = z.detach().requires_grad_()
         (ours,) = torch.autograd.grad(compiled(z), z)
         (eager,) = torch.autograd.grad(torch_loss(z), z)
@@ -648,6 +650,6 @@ def test_numbers_of_other_kinds():
 def test_partition_covers_everything():
     """The private layout: (batch, outer, units, inner) multiplies up to the elements."""
     for shape, unit_dim in SHAPES:
-        sizes = ops._sizes(torch.empty(shape), unit_dim % len(shape), 0)
+        sizes = units.view_sizes(torch.empty(shape), unit_dim % len(shape), 0)
         assert math.prod(sizes) == math.prod(shape)
         assert sizes[2] == shape[unit_dim]

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deconvkit.ops.sparse_kl import check_target, sparse_kl, sparse_sigmoid
+from deconvkit.ops._units import check_target
+from deconvkit.ops.sparse_kl import sparse_kl
+from deconvkit.ops.sparse_sigmoid import sparse_sigmoid
 
 
 class _Sparsity(torch.nn.Module):
