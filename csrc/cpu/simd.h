@@ -89,7 +89,7 @@ inline Vec<T, N> splat(T x) {
 // Integers as floats: one number, or the vector F.
 template <class F, class I>
 inline F to_float(I x) {
-  if constexpr (sizeof(F) == sizeof(float)) {
+  if constexpr (__is_same(F, float)) {
     return static_cast<float>(x);
   } else {
     return __builtin_convertvector(x, F);
