@@ -59,7 +59,7 @@ class Winograd {
   static constexpr int kPoints = PH * 6;
   static constexpr int kRows = PH == 6 ? 4 : 1;  // outputs of a tile, vertically
   static constexpr int kTapRows = PH == 6 ? 3 : 1;
-  static constexpr int kStrip = 8;  // tiles of a row that are loaded or stored together
+  static constexpr int kStrip = 8;// tiles of a row that are loaded or stored together
   static constexpr int64_t kPanel = Gemm::kPanel;
   static constexpr int64_t kPad = 64 / sizeof(C);  // a cache line
 
