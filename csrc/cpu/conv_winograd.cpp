@@ -12,6 +12,8 @@
 // few.
 #include "cpu/conv_winograd.h"
 
+#include <type_traits>
+
 #include "cpu/winograd.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
@@ -20,20 +22,17 @@ namespace {
 constexpr int64_t kDepth = 128;                         // input channels a GEMM call sums in registers
 constexpr int64_t kMaxSharedBytes = int64_t{16} << 20;  // of U in weights_once, of V in weights_streamed
 
-template <class T, int PH>
+template <class C, int PH>
 struct Pass {
-  using W = Winograd<T, PH>;
-  using C = typename W::C;
+  using W = Winograd<C, PH>;
   using Gemm = typename W::Gemm;
   static constexpr int64_t kPanel = W::kPanel, kPad = W::kPad;
   static constexpr int kPoints = W::kPoints;
 
   const WinogradShape& s;
-  Image<const T> input;
-  Image<T> output;
-  Taps<const T> taps;
+  Image input, output;
+  Taps taps;
   const TensorRef& bias;
-  int64_t first_channel;
   const ConvOptions& options;
   int threads;
   W w{s};
@@ -108,7 +107,7 @@ struct Pass {
                          }
                        }
                      }
-                     w.transform_output(output, begin, end, panel, m, m_point, bias, first_channel, options);
+                     w.transform_output(output, begin, end, panel, m, m_point, bias, options);
                    }
                  },
                  true);
@@ -159,20 +158,29 @@ struct Pass {
                 }
               }
             }
-            w.transform_output(output, begin, end, panel, m, m_point, bias, first_channel, options);
+            w.transform_output(output, begin, end, panel, m, m_point, bias, options);
           },
           true);
     }
   }
 };
 
-// Calls f with a Pass-like template's PH: 6 rows of points, or 1 where the vertical axis is trivial.
+int64_t size_of(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
+
+// Calls f with the compute type and the rows of points of a tile: 6, or 1 where the vertical axis is trivial.
 template <class F>
-void for_rows(const WinogradAxis& h, F&& f) {
-  if (h.points == 6) {
-    f(Type<char[6]>{});
+void for_compute_type(DType dtype, const WinogradAxis& h, F&& f) {
+  const auto with_rows = [&](auto compute) {
+    if (h.points == 6) {
+      f(compute, std::integral_constant<int, 6>{});
+    } else {
+      f(compute, std::integral_constant<int, 1>{});
+    }
+  };
+  if (dtype == DType::kFloat64) {
+    with_rows(Type<double>{});
   } else {
-    f(Type<char[1]>{});
+    with_rows(Type<float>{});
   }
 }
 
@@ -184,10 +192,10 @@ bool make_shape(bool transposed, const ConvShape& c, WinogradShape& s) {
          s.w.points == 6;
 }
 
-template <class T>
-Taps<T> make_taps(const TensorRef& weight, bool transposed, int64_t group, int64_t group_small) {
+Taps make_taps(const TensorRef& weight, bool transposed, int64_t group, int64_t group_small) {
   const int64_t in = transposed ? 0 : 1;
-  return {weight.as<T>() + group * group_small * weight.stride[0],
+  return {static_cast<char*>(weight.data) + group * group_small * weight.stride[0] * size_of(weight.dtype),
+          weight.dtype,
           weight.stride[in],
           weight.stride[1 - in],
           weight.stride[2],
@@ -203,23 +211,19 @@ bool conv_winograd(bool transposed, const TensorRef& input, const TensorRef& wei
   WinogradShape s;
   if (!make_shape(transposed, shape, s)) return false;
   if (s.tiles() == 0 || s.out_channels == 0) return true;
-  for_float_dtype(input.dtype, [&](auto t) {
-    using T = typename decltype(t)::type;
-    advise_huge(output.data, output.numel() * static_cast<int64_t>(sizeof(T)));
-    for_rows(s.h, [&](auto rows) {
-      for (int64_t g = 0; g < shape.groups; ++g) {
-        using P = Pass<T, sizeof(typename decltype(rows)::type)>;
-        P{s,
-          Image<const T>::of(input, g * s.in_channels, s.in_channels),
-          Image<T>::of(output, g * s.out_channels, s.out_channels),
-          make_taps<const T>(weight, transposed, g, shape.group_small()),
-          bias,
-          g * s.out_channels,
-          options,
-          threads}
-            .run();
-      }
-    });
+  advise_huge(output.data, output.numel() * size_of(output.dtype));
+  for_compute_type(input.dtype, s.h, [&](auto compute, auto rows) {
+    using C = typename decltype(compute)::type;
+    for (int64_t g = 0; g < shape.groups; ++g) {
+      Pass<C, decltype(rows)::value>{s,
+                                     Image::of(input, g * s.in_channels, s.in_channels),
+                                     Image::of(output, g * s.out_channels, s.out_channels),
+                                     make_taps(weight, transposed, g, shape.group_small()),
+                                     bias,
+                                     options,
+                                     threads}
+          .run();
+    }
   });
   return true;
 }
@@ -232,82 +236,79 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
                                const ConvShape& shape, int threads) {
   WinogradShape s;
   if (!make_shape(true, shape, s)) return false;
-  for_float_dtype(small.dtype, [&](auto t) {
-    using T = typename decltype(t)::type;
-    for_rows(s.h, [&](auto rows) {
-      using W = Winograd<T, sizeof(typename decltype(rows)::type)>;
-      using C = typename W::C;
-      using Gemm = typename W::Gemm;
-      constexpr int kPoints = W::kPoints;
-      constexpr int64_t kPanel = W::kPanel, kBlock = 64;
-      const W w(s);
-      const int64_t channels = s.in_channels, blocks = (channels + kBlock - 1) / kBlock;
-      const int64_t padded = blocks * kBlock, tiles = s.tiles();
-      const int64_t panels = (s.out_channels + kPanel - 1) / kPanel;
-      const int64_t cells = grad_weight.size[2] * grad_weight.size[3];
-      int64_t most = kMaxSharedBytes / (kPoints * padded * static_cast<int64_t>(sizeof(C))) / kDepth * kDepth;
-      if (most < kDepth) most = kDepth;
-      if (most > tiles) most = tiles;
-      const typename W::Layout v_layout(most, channels, kBlock);
-      const int64_t v_size = v_layout.phase_stride, sums_size = panels * channels * cells * kPanel;
-      for (int64_t g = 0; g < shape.groups; ++g) {
-        const Image<const T> in = Image<const T>::of(small, g * s.in_channels, s.in_channels);
-        const Image<const T> out = Image<const T>::of(large, g * s.out_channels, s.out_channels);
-        const Taps<T> taps = make_taps<T>(grad_weight, true, g, shape.group_small());
-        C* v = workspace<C>(Slot::kShared, v_size + sums_size);
-        C* sums = v + v_size;
-        parallel_for(panels, threads, [&](int64_t panel) {
-          C* sum = sums + panel * channels * cells * kPanel;
-          for (int64_t i = 0; i < channels * cells * kPanel; ++i) sum[i] = 0;
-        });
-        for (int64_t begin = 0; begin < tiles; begin += most) {
-          const int64_t count = tiles - begin < most ? tiles - begin : most;
-          constexpr int64_t kRun = W::kStrip;
-          parallel_for(
-              blocks * ((count + kRun - 1) / kRun), threads,
-              [&](int64_t i) {
-                const int64_t c = i % blocks * kBlock, first = i / blocks * kRun;
-                w.transform_input(in, begin + first, begin + (first + kRun < count ? first + kRun : count), c,
-                                  c + kBlock < channels ? c + kBlock : channels, v + first * v_layout.block,
-                                  v_layout);
-              },
-              true);
-          parallel_for(
-              panels, threads,
-              [&](int64_t panel) {
-                const int phases = s.phases();
-                const int64_t m_point = kDepth * kPanel + W::kPad, u_point = padded * kPanel + W::kPad;
-                C* m = workspace<C>(Slot::kProducts, phases * kPoints * m_point);
-                C* u = workspace<C>(Slot::kWeights, phases * kPoints * u_point);
-                for (int64_t first = 0; first < count; first += kDepth) {
-                  const int64_t depth = count - first < kDepth ? count - first : kDepth;
-                  w.transform_output_gradient(out, begin + first, begin + first + depth, panel, m, m_point);
-                  for (int phase = 0; phase < phases; ++phase) {
-                    for (int64_t c = 0; c < channels; c += kBlock) {
-                      const int64_t width = channels - c < kBlock ? channels - c : kBlock;
-                      for (int p = 0; p < kPoints; ++p) {
-                        if (!s.active(phase, p)) continue;
-                        Gemm::template run<true>(width, depth,
-                                                 v + p * v_layout.point_stride + v_layout.at(first, c),
-                                                 kBlock, m + (phase * kPoints + p) * m_point,
-                                                 u + (phase * kPoints + p) * u_point + c * kPanel, first > 0);
-                      }
+  for_compute_type(small.dtype, s.h, [&](auto compute, auto rows) {
+    using C = typename decltype(compute)::type;
+    using W = Winograd<C, decltype(rows)::value>;
+    using Gemm = typename W::Gemm;
+    constexpr int kPoints = W::kPoints;
+    constexpr int64_t kPanel = W::kPanel, kBlock = 64;
+    const W w(s);
+    const int64_t channels = s.in_channels, blocks = (channels + kBlock - 1) / kBlock;
+    const int64_t padded = blocks * kBlock, tiles = s.tiles();
+    const int64_t panels = (s.out_channels + kPanel - 1) / kPanel;
+    const int64_t cells = grad_weight.size[2] * grad_weight.size[3];
+    int64_t most = kMaxSharedBytes / (kPoints * padded * static_cast<int64_t>(sizeof(C))) / kDepth * kDepth;
+    if (most < kDepth) most = kDepth;
+    if (most > tiles) most = tiles;
+    const typename W::Layout v_layout(most, channels, kBlock);
+    const int64_t v_size = v_layout.phase_stride, sums_size = panels * channels * cells * kPanel;
+    for (int64_t g = 0; g < shape.groups; ++g) {
+      const Image in = Image::of(small, g * s.in_channels, s.in_channels);
+      const Image out = Image::of(large, g * s.out_channels, s.out_channels);
+      const Taps taps = make_taps(grad_weight, true, g, shape.group_small());
+      C* v = workspace<C>(Slot::kShared, v_size + sums_size);
+      C* sums = v + v_size;
+      parallel_for(panels, threads, [&](int64_t panel) {
+        C* sum = sums + panel * channels * cells * kPanel;
+        for (int64_t i = 0; i < channels * cells * kPanel; ++i) sum[i] = 0;
+      });
+      for (int64_t begin = 0; begin < tiles; begin += most) {
+        const int64_t count = tiles - begin < most ? tiles - begin : most;
+        constexpr int64_t kRun = W::kStrip;
+        parallel_for(
+            blocks * ((count + kRun - 1) / kRun), threads,
+            [&](int64_t i) {
+              const int64_t c = i % blocks * kBlock, first = i / blocks * kRun;
+              w.transform_input(in, begin + first, begin + (first + kRun < count ? first + kRun : count), c,
+                                c + kBlock < channels ? c + kBlock : channels, v + first * v_layout.block,
+                                v_layout);
+            },
+            true);
+        parallel_for(
+            panels, threads,
+            [&](int64_t panel) {
+              const int phases = s.phases();
+              const int64_t m_point = kDepth * kPanel + W::kPad, u_point = padded * kPanel + W::kPad;
+              C* m = workspace<C>(Slot::kProducts, phases * kPoints * m_point);
+              C* u = workspace<C>(Slot::kWeights, phases * kPoints * u_point);
+              for (int64_t first = 0; first < count; first += kDepth) {
+                const int64_t depth = count - first < kDepth ? count - first : kDepth;
+                w.transform_output_gradient(out, begin + first, begin + first + depth, panel, m, m_point);
+                for (int phase = 0; phase < phases; ++phase) {
+                  for (int64_t c = 0; c < channels; c += kBlock) {
+                    const int64_t width = channels - c < kBlock ? channels - c : kBlock;
+                    for (int p = 0; p < kPoints; ++p) {
+                      if (!s.active(phase, p)) continue;
+                      Gemm::template run<true>(width, depth,
+                                               v + p * v_layout.point_stride + v_layout.at(first, c), kBlock,
+                                               m + (phase * kPoints + p) * m_point,
+                                               u + (phase * kPoints + p) * u_point + c * kPanel, first > 0);
                     }
                   }
                 }
-                for (int phase = 0; phase < phases; ++phase) {
-                  w.add_weight_gradient(phase, taps.kernel_w, static_cast<int>(cells),
-                                        u + phase * kPoints * u_point, u_point, channels,
-                                        sums + panel * channels * cells * kPanel);
-                }
-              },
-              true);
-        }
-        parallel_for(panels, threads, [&](int64_t panel) {
-          w.scatter_taps(taps, panel, 0, channels, sums + panel * channels * cells * kPanel);
-        });
+              }
+              for (int phase = 0; phase < phases; ++phase) {
+                w.add_weight_gradient(phase, taps.kernel_w, static_cast<int>(cells),
+                                      u + phase * kPoints * u_point, u_point, channels,
+                                      sums + panel * channels * cells * kPanel);
+              }
+            },
+            true);
       }
-    });
+      parallel_for(panels, threads, [&](int64_t panel) {
+        w.scatter_taps(taps, panel, 0, channels, sums + panel * channels * cells * kPanel);
+      });
+    }
   });
   return true;
 }

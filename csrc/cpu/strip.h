@@ -2,45 +2,49 @@
 // registers, channels_last as it lies, anything else element by element. Included by per-ISA kernel files
 // only.
 #pragma once
+#include "cpu/dispatch.h"
 #include "cpu/transpose.h"
 #include "tensor_ref.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
 // One group's channels of a (N, C, H, W) tensor. Strides are in elements.
-template <class T>
 struct Image {
-  T* data;
+  void* data;
+  DType dtype;
+  int64_t first_channel;
   int64_t n, c, h, w;
   int64_t channels, height, width;
 
   static Image of(const TensorRef& x, int64_t first_channel, int64_t channels) {
-    return {x.as<T>() + first_channel * x.stride[1],
-            x.stride[0],
-            x.stride[1],
-            x.stride[2],
-            x.stride[3],
-            channels,
-            x.size[2],
-            x.size[3]};
+    return {x.data,      x.dtype,     first_channel, x.stride[0], x.stride[1],
+            x.stride[2], x.stride[3], channels,      x.size[2],   x.size[3]};
+  }
+  template <class T>
+  T* at(int64_t image, int64_t channel, int64_t y, int64_t x) const {
+    return static_cast<T*>(data) + image * n + (first_channel + channel) * c + y * h + x * w;
   }
 };
 
-// dst[i][lane] = channel c + lane at (image, y, x + i), i < columns; zero outside the tensor. Room for
-// columns rounded up to whole vectors.
-template <class T, class C, int L = kLanes<C>>
-inline void load_row(const Image<T>& image, int64_t n, int64_t c, int64_t y, int64_t x, int64_t columns,
-                     C* dst) {
-  const bool inside = y >= 0 && y < image.height;
-  int64_t begin = x < 0 ? -x : 0, end = image.width - x;
-  if (end > columns) end = columns;
-  if (!inside || begin >= end) begin = end = columns;
-  for (int64_t i = 0; i < begin; ++i) store_vec<L>(dst + i * L, Vec<C, L>{});
-  for (int64_t i = end; i < columns; ++i) store_vec<L>(dst + i * L, Vec<C, L>{});
-  if (begin == end) return;
+// Calls f with the storage types that are computed in C.
+template <class C, class F>
+inline void for_storage_of(DType dtype, F&& f) {
+  if constexpr (sizeof(C) == sizeof(double)) {
+    f(Type<double>{});
+  } else if (dtype == DType::kBFloat16) {
+    f(Type<BFloat16>{});
+  } else if (dtype == DType::kFloat16) {
+    f(Type<Float16>{});
+  } else {
+    f(Type<float>{});
+  }
+}
 
-  const T* src = image.data + n * image.n + c * image.c + y * image.h + x * image.w;
-  const int lanes = image.channels - c < L ? static_cast<int>(image.channels - c) : L;
+namespace strip_detail {
+
+// columns [begin, end) of the row that starts at src, all inside the tensor.
+template <class T, class C, int L>
+inline void load_columns(const Image& image, const T* src, int lanes, int64_t begin, int64_t end, C* dst) {
   if (image.c == 1 && lanes == L) {
     for (int64_t i = begin; i < end; ++i) store_vec<L>(dst + i * L, load_vec<L>(src + i * image.w));
     return;
@@ -64,14 +68,8 @@ inline void load_row(const Image<T>& image, int64_t n, int64_t c, int64_t y, int
   }
 }
 
-// The way back, for x >= 0: pixels and channels beyond the tensor are dropped.
-template <class T, class C, int L = kLanes<C>>
-inline void store_row(const Image<T>& image, int64_t n, int64_t c, int64_t y, int64_t x, int64_t columns,
-                      const C* src) {
-  if (y >= image.height) return;
-  const int64_t end = image.width - x < columns ? image.width - x : columns;
-  T* dst = image.data + n * image.n + c * image.c + y * image.h + x * image.w;
-  const int lanes = image.channels - c < L ? static_cast<int>(image.channels - c) : L;
+template <class T, class C, int L>
+inline void store_columns(const Image& image, T* dst, int lanes, int64_t end, const C* src) {
   if (image.c == 1 && lanes == L) {
     for (int64_t i = 0; i < end; ++i) store_vec<L>(dst + i * image.w, load_vec<L>(src + i * L));
     return;
@@ -89,6 +87,38 @@ inline void store_row(const Image<T>& image, int64_t n, int64_t c, int64_t y, in
     transpose<L, C>(block);
     for (int l = 0; l < L; ++l) store_vec<L>(dst + l * image.c + i, block[l]);
   }
+}
+
+}  // namespace strip_detail
+
+// dst[i][lane] = channel c + lane at (image, y, x + i), i < columns; zero outside the tensor.
+template <class C, int L = kLanes<C>>
+inline void load_row(const Image& image, int64_t n, int64_t c, int64_t y, int64_t x, int64_t columns,
+                     C* dst) {
+  int64_t begin = x < 0 ? -x : 0, end = image.width - x;
+  if (end > columns) end = columns;
+  if (y < 0 || y >= image.height || begin >= end) begin = end = columns;
+  for (int64_t i = 0; i < begin; ++i) store_vec<L>(dst + i * L, Vec<C, L>{});
+  for (int64_t i = end; i < columns; ++i) store_vec<L>(dst + i * L, Vec<C, L>{});
+  if (begin == end) return;
+  const int lanes = image.channels - c < L ? static_cast<int>(image.channels - c) : L;
+  for_storage_of<C>(image.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    strip_detail::load_columns<T, C, L>(image, image.at<const T>(n, c, y, x), lanes, begin, end, dst);
+  });
+}
+
+// The way back, for x >= 0: pixels and channels beyond the tensor are dropped.
+template <class C, int L = kLanes<C>>
+inline void store_row(const Image& image, int64_t n, int64_t c, int64_t y, int64_t x, int64_t columns,
+                      const C* src) {
+  if (y >= image.height) return;
+  const int64_t end = image.width - x < columns ? image.width - x : columns;
+  const int lanes = image.channels - c < L ? static_cast<int>(image.channels - c) : L;
+  for_storage_of<C>(image.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    strip_detail::store_columns<T, C, L>(image, image.at<T>(n, c, y, x), lanes, end, src);
+  });
 }
 
 }  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

@@ -17,10 +17,9 @@
 // cache set.
 #pragma once
 #include "cpu/conv.h"
-#include "cpu/dispatch.h"
+#include "cpu/epilogue.h"
 #include "cpu/parallel.h"
 #include "cpu/strip.h"
-#include "cpu/vector_math.h"
 #include "cpu/winograd_gemm.h"
 #include "cpu/winograd_transform.h"
 #include "cpu/workspace.h"
@@ -29,9 +28,9 @@
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
 // A weight seen from one direction: strides of input channel, output channel and the two taps.
-template <class T>
 struct Taps {
-  T* data;
+  void* data;
+  DType dtype;
   int64_t in, out, h, w;
   int kernel_h, kernel_w;
 };
@@ -49,17 +48,16 @@ struct WinogradShape {
   }
 };
 
-template <class T, int PH>
+template <class C, int PH>
 class Winograd {
  public:
-  using C = Compute<T>;
   using Gemm = WinogradGemm<C>;
   using V = typename Gemm::V;
   static constexpr int L = Gemm::L;
   static constexpr int kPoints = PH * 6;
   static constexpr int kRows = PH == 6 ? 4 : 1;  // outputs of a tile, vertically
   static constexpr int kTapRows = PH == 6 ? 3 : 1;
-  static constexpr int kStrip = 8;// tiles of a row that are loaded or stored together
+  static constexpr int kStrip = 8;  // tiles of a row that are loaded or stored together
   static constexpr int64_t kPanel = Gemm::kPanel;
   static constexpr int64_t kPad = 64 / sizeof(C);  // a cache line
 
@@ -84,7 +82,7 @@ class Winograd {
 
   // V of the tiles [begin, end) and the channels [c0, c1): c0 a multiple of the lanes. Lanes beyond the last
   // channel are zero.
-  void transform_input(const Image<const T>& image, int64_t begin, int64_t end, int64_t c0, int64_t c1, C* v,
+  void transform_input(const Image& image, int64_t begin, int64_t end, int64_t c0, int64_t c1, C* v,
                        const Layout& layout) const {
     const int sh = s_.h.in_phases, sw = s_.w.in_phases;
     const int64_t pitch = sw * (4 * kStrip + 2) + L;
@@ -92,8 +90,8 @@ class Winograd {
     for_strips(begin, end, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
       for (int64_t c = c0; c < c1; c += L) {
         for (int r = 0; r < sh * PH; ++r) {
-          load_row<const T, C>(image, n, c, sh * (ty * kRows + s_.h.lo) + r, sw * (tx * 4 + s_.w.lo),
-                               sw * (4 * count + 2), strip + r * pitch * L);
+          load_row<C>(image, n, c, sh * (ty * kRows + s_.h.lo) + r, sw * (tx * 4 + s_.w.lo),
+                      sw * (4 * count + 2), strip + r * pitch * L);
         }
         for (int t = 0; t < count; ++t) {
           for (int phase = 0; phase < sh * sw; ++phase) {
@@ -112,43 +110,46 @@ class Winograd {
   }
 
   // taps[c - c0][cell][panel lane] of the output channels of a panel, read once in runs.
-  void gather_taps(const Taps<const T>& w, int64_t panel, int64_t c0, int64_t c1, C* taps) const {
-    const int cells = w.kernel_h * w.kernel_w;
-    const bool run = w.w == 1 && w.h == w.kernel_w && cells >= L;
-    for (int64_t c = c0; c < c1; ++c) {
-      for (int v = 0; v < Gemm::kVectors; ++v) {
-        const int64_t k = panel * kPanel + v * L;
-        const int64_t left = s_.out_channels - k;
-        const int lanes = left >= L ? L : left > 0 ? static_cast<int>(left) : 0;
-        const T* src = w.data + c * w.in + k * w.out;
-        C* dst = taps + (c - c0) * cells * kPanel + v * L;
-        if (lanes == L && run) {
-          if (c + 2 < c1) {
-            for (int l = 0; l < L; ++l) __builtin_prefetch(src + 2 * w.in + l * w.out);
+  void gather_taps(const Taps& w, int64_t panel, int64_t c0, int64_t c1, C* taps) const {
+    for_storage_of<C>(w.dtype, [&](auto t) {
+      using T = typename decltype(t)::type;
+      const int cells = w.kernel_h * w.kernel_w;
+      const bool run = w.w == 1 && w.h == w.kernel_w && cells >= L;
+      for (int64_t c = c0; c < c1; ++c) {
+        for (int v = 0; v < Gemm::kVectors; ++v) {
+          const int64_t k = panel * kPanel + v * L;
+          const int64_t left = s_.out_channels - k;
+          const int lanes = left >= L ? L : left > 0 ? static_cast<int>(left) : 0;
+          const T* src = static_cast<const T*>(w.data) + c * w.in + k * w.out;
+          C* dst = taps + (c - c0) * cells * kPanel + v * L;
+          if (lanes == L && run) {
+            if (c + 2 < c1) {
+              for (int l = 0; l < L; ++l) __builtin_prefetch(src + 2 * w.in + l * w.out);
+            }
+            for (int i = 0; i < cells; i += L) {
+              if (i + L > cells) i = cells - L;
+              V block[L];
+              for (int l = 0; l < L; ++l) block[l] = load_vec<L>(src + l * w.out + i);
+              transpose<L, C>(block);
+              for (int l = 0; l < L; ++l) store_vec<L>(dst + (i + l) * kPanel, block[l]);
+            }
+            continue;
           }
-          for (int i = 0; i < cells; i += L) {
-            if (i + L > cells) i = cells - L;
-            V block[L];
-            for (int l = 0; l < L; ++l) block[l] = load_vec<L>(src + l * w.out + i);
-            transpose<L, C>(block);
-            for (int l = 0; l < L; ++l) store_vec<L>(dst + (i + l) * kPanel, block[l]);
-          }
-          continue;
-        }
-        for (int i = 0; i < cells; ++i) {
-          const T* cell = src + i / w.kernel_w * w.h + i % w.kernel_w * w.w;
-          if (lanes == L && w.out == 1) {
-            store_vec<L>(dst + i * kPanel, load_vec<L>(cell));
-          } else {
-            for (int l = 0; l < L; ++l) dst[i * kPanel + l] = l < lanes ? load(cell + l * w.out) : C(0);
+          for (int i = 0; i < cells; ++i) {
+            const T* cell = src + i / w.kernel_w * w.h + i % w.kernel_w * w.w;
+            if (lanes == L && w.out == 1) {
+              store_vec<L>(dst + i * kPanel, load_vec<L>(cell));
+            } else {
+              for (int l = 0; l < L; ++l) dst[i * kPanel + l] = l < lanes ? load(cell + l * w.out) : C(0);
+            }
           }
         }
       }
-    }
+    });
   }
 
   // U of one phase from gathered taps of `channels` input channels: u[p · point_stride + c · kPanel].
-  void transform_weights(int phase, const Taps<const T>& w, const C* taps, int64_t channels, C* u,
+  void transform_weights(int phase, const Taps& w, const C* taps, int64_t channels, C* u,
                          int64_t point_stride) const {
     const int cells = w.kernel_h * w.kernel_w;
     int cell[kTapRows * 3];
@@ -165,20 +166,23 @@ class Winograd {
   }
 
   // y of a panel of output channels for the tiles [begin, end), from M laid out [phase][p][tile][kPanel].
-  void transform_output(const Image<T>& image, int64_t begin, int64_t end, int64_t panel, const C* m,
-                        int64_t point_stride, const TensorRef& bias, int64_t first_channel,
-                        const ConvOptions& options) const {
+  void transform_output(const Image& image, int64_t begin, int64_t end, int64_t panel, const C* m,
+                        int64_t point_stride, const TensorRef& bias, const ConvOptions& options) const {
     const int sh = s_.h.out_phases, sw = s_.w.out_phases;
     const int64_t pitch = sw * 4 * kStrip;
     C* strip = workspace<C>(Slot::kStrip, sh * kRows * pitch * L);
+    const C zero = 0;
     for (int v = 0; v < Gemm::kVectors; ++v) {
       const int64_t k = panel * kPanel + v * L;
       if (k >= s_.out_channels) return;
       V shift = {};
       if (bias) {
-        for (int l = 0; l < L && k + l < s_.out_channels; ++l) {
-          shift[l] = load(bias.as<T>() + (first_channel + k + l) * bias.stride[0]);
-        }
+        for_storage_of<C>(bias.dtype, [&](auto t) {
+          using T = typename decltype(t)::type;
+          for (int l = 0; l < L && k + l < s_.out_channels; ++l) {
+            shift[l] = load(bias.as<T>() + (image.first_channel + k + l) * bias.stride[0]);
+          }
+        });
       }
       for_strips(begin, end, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
         for (int t = 0; t < count; ++t) {
@@ -197,16 +201,18 @@ class Winograd {
           }
         }
         for (int r = 0; r < sh * kRows; ++r) {
-          activate_row(strip + r * pitch * L, sw * 4 * count, options);
-          store_row<T, C>(image, n, k, sh * ty * kRows + r, sw * tx * 4, sw * 4 * count,
-                          strip + r * pitch * L);
+          C* row = strip + r * pitch * L;
+          if (options.activation != Activation::kNone) {
+            finish_run<true, C>(row, &zero, row, sw * 4 * count * L, options);
+          }
+          store_row<C>(image, n, k, sh * ty * kRows + r, sw * tx * 4, sw * 4 * count, strip + r * pitch * L);
         }
       });
     }
   }
 
   // A dy of a panel of the output's channels, [phase][p][tile][kPanel]: the weight gradient's other factor.
-  void transform_output_gradient(const Image<const T>& image, int64_t begin, int64_t end, int64_t panel, C* m,
+  void transform_output_gradient(const Image& image, int64_t begin, int64_t end, int64_t panel, C* m,
                                  int64_t point_stride) const {
     const int sh = s_.h.out_phases, sw = s_.w.out_phases;
     const int64_t pitch = sw * 4 * kStrip + L;
@@ -217,7 +223,7 @@ class Winograd {
         for (int r = 0; r < sh * kRows; ++r) {
           C* row = strip + r * pitch * L;
           if (k < s_.out_channels) {
-            load_row<const T, C>(image, n, k, sh * ty * kRows + r, sw * tx * 4, sw * 4 * count, row);
+            load_row<C>(image, n, k, sh * ty * kRows + r, sw * tx * 4, sw * 4 * count, row);
           } else {
             for (int64_t i = 0; i < sw * 4 * count; ++i) store_vec<L>(row + i * L, V{});
           }
@@ -260,16 +266,19 @@ class Winograd {
   }
 
   // Gathered taps back into a weight.
-  void scatter_taps(const Taps<T>& w, int64_t panel, int64_t c0, int64_t c1, const C* taps) const {
-    const int cells = w.kernel_h * w.kernel_w;
-    for (int64_t c = c0; c < c1; ++c) {
-      for (int l = 0; l < kPanel && panel * kPanel + l < s_.out_channels; ++l) {
-        T* dst = w.data + c * w.in + (panel * kPanel + l) * w.out;
-        const C* src = taps + (c - c0) * cells * kPanel + l;
-        for (int i = 0; i < cells; ++i)
-          store(dst + i / w.kernel_w * w.h + i % w.kernel_w * w.w, src[i * kPanel]);
+  void scatter_taps(const Taps& w, int64_t panel, int64_t c0, int64_t c1, const C* taps) const {
+    for_storage_of<C>(w.dtype, [&](auto t) {
+      using T = typename decltype(t)::type;
+      const int cells = w.kernel_h * w.kernel_w;
+      for (int64_t c = c0; c < c1; ++c) {
+        for (int l = 0; l < kPanel && panel * kPanel + l < s_.out_channels; ++l) {
+          T* dst = static_cast<T*>(w.data) + c * w.in + (panel * kPanel + l) * w.out;
+          const C* src = taps + (c - c0) * cells * kPanel + l;
+          for (int i = 0; i < cells; ++i)
+            store(dst + i / w.kernel_w * w.h + i % w.kernel_w * w.w, src[i * kPanel]);
+        }
       }
-    }
+    });
   }
 
   // Whether any phase contributes to M at a point of an output phase.
@@ -302,25 +311,6 @@ class Winograd {
         const int tw = s_.w.taps[phase % s_.w.phases()][j];
         cell[i * 3 + j] = th < 0 || tw < 0 ? -1 : th * kernel_w + tw;
       }
-    }
-  }
-
-  static void activate_row(C* row, int64_t columns, const ConvOptions& options) {
-    const auto each = [&](auto f) {
-      for (int64_t i = 0; i < columns; ++i) store_vec<L>(row + i * L, f(load_vec<L>(row + i * L)));
-    };
-    const C slope = static_cast<C>(options.slope);
-    switch (options.activation) {
-      case Activation::kNone:
-        return;
-      case Activation::kReLU:
-        return each([](V x) { return x < 0 ? V{} : x; });
-      case Activation::kLeakyReLU:
-        return each([=](V x) { return x > 0 ? x : x * slope; });
-      case Activation::kTanh:
-        return each([](V x) { return tanh_vec(x); });
-      case Activation::kSigmoid:
-        return each([](V x) { return sigmoid_vec(x); });
     }
   }
 
