@@ -7,6 +7,7 @@
 #include "geometry/conv_shape.h"
 #include "geometry/pool_shape.h"
 #include "geometry/switches.h"
+#include "geometry/unit_shape.h"
 #include "geometry/winograd.h"
 
 using namespace deconvkit;
@@ -210,6 +211,38 @@ void conv_shape() {
   EXPECT(big.products() == (int64_t{1} << 34) * 15 * 28, "beyond 2^32");
 }
 
+// ---- units and their samples ----
+
+// Blocks, tiles and chunks cover every row, column and element once, whatever the shape.
+void check_unit_shape(const UnitShape& s) {
+  EXPECT(s.samples() == s.outer * s.inner, "samples");
+  EXPECT(s.rows() * (s.planes() ? s.units : s.columns()) >= s.outer * s.units, "rows");
+  int64_t before = 0;
+  for (int64_t c = 0; s.planes() && c < s.chunks(); ++c) {
+    EXPECT(s.chunk_start(c) == before && s.chunk_start(c + 1) > before, "chunk %d of %d", int(c),
+           int(s.inner));
+    before = s.chunk_start(c + 1);
+  }
+  EXPECT(!s.planes() || before == s.inner, "chunks end at %d of %d", int(before), int(s.inner));
+  EXPECT(s.columns() * (s.planes() ? s.inner : 1) == s.units * s.inner, "columns");
+  EXPECT(s.columns() == s.units * s.columns_per_unit(), "columns of a unit");
+  EXPECT(s.blocks() <= UnitShape::kMaxBlocks, "%lld blocks", (long long)s.blocks());
+  EXPECT(s.blocks() * s.block_rows() >= s.rows() && (s.blocks() - 1) * s.block_rows() < s.rows(), "blocks");
+  EXPECT(s.tiles() * s.tile_columns() >= s.columns() && (s.tiles() - 1) * s.tile_columns() < s.columns(),
+         "tiles");
+  EXPECT(s.tile_columns() <= UnitShape::kTileColumns, "a tile's sums must fit");
+}
+
+void unit_shape() {
+  for (const int64_t outer : {1, 2, 63, 64, 65, 4095, 4096, 4097, 100000})
+    for (const int64_t units : {1, 2, 63, 511, 1024, 1025, 5000})
+      for (const int64_t inner : {1, 2, 15, 16, 17, 63, 64, 65, 4095, 4096, 4097, 8191, 8193, 50176}) {
+        check_unit_shape({1, outer, units, inner});
+      }
+  check_unit_shape({1, int64_t{1} << 33, 3, 1});
+  check_unit_shape({1, 3, 2, (int64_t{1} << 33) + 7});
+}
+
 }  // namespace
 
 int main() {
@@ -218,6 +251,7 @@ int main() {
   sentinels();
   conv_axis();
   conv_shape();
+  unit_shape();
   check_winograd_axes();
   std::printf(failed ? "geometry: %d checks failed\n" : "geometry: ok\n", failed);
   return failed ? 1 : 0;
