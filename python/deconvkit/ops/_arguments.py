@@ -13,21 +13,27 @@ from torch import Tensor
 FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
+MAX_INT = 2**31 - 1
+
+
 def int_tuple(op: str, name: str, value: Any, length: int, minimum: int) -> tuple[int, ...]:
     """``value`` as ``length`` ints of at least ``minimum``; one int stands for all."""
     if type(value) is int:  # the usual case, quickly
-        if value >= minimum:
+        if minimum <= value <= MAX_INT:
             return (value,) * length
     elif isinstance(value, (tuple, list)):
-        if len(value) == 1:
-            value = tuple(value) * length
-        if len(value) == length and all(_is_int(v) and v >= minimum for v in value):
-            return tuple(value)
-    elif _is_int(value) and value >= minimum:
+        ints = tuple(value) * length if len(value) == 1 else tuple(value)
+        if len(ints) == length:
+            for v in ints:
+                if not (_is_int(v) and minimum <= v <= MAX_INT):
+                    break
+            else:
+                return ints
+    elif _is_int(value) and minimum <= value <= MAX_INT:
         return (value,) * length
     wanted = f"an int or {length} ints" if length > 1 else "an int"
     kind = ValueError if _is_int(value) or isinstance(value, (tuple, list)) else TypeError
-    raise kind(f"{op}: {name}: expected {wanted} >= {minimum}, got {value!r}")
+    raise kind(f"{op}: {name}: expected {wanted} of {minimum} to {MAX_INT}, got {value!r}")
 
 
 def _is_int(value: Any) -> bool:

@@ -1,0 +1,439 @@
+"""What the convolution family shares: checks, activations, layouts, batching rules, the choice of algorithm.
+
+The family is one bilinear form over a low-resolution side `small` (N, C_small, ...) and a high-resolution side
+`large` (N, C_large, ...), joined by a weight (C_small, C_large/groups, KH, KW): kernel cell k joins the small
+index i to the large index i·stride − padding + k·dilation, and an index outside a tensor reads as zero. So the
+leading padding and all three sizes say everything, and each op gives two of the three and makes the third:
+
+    conv2d            (large, weight) -> small        conv_transpose2d (small, weight) -> large
+    conv_weight_grad  (small, large)  -> weight
+
+Each one's derivatives are the other two. The registered ops therefore take `output_size` (or `kernel_size`) where
+torch takes output_padding: backward passes the size that it must return, and nothing is ambiguous.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deconvkit.ops import _arguments as arguments
+from deconvkit.ops import _library as library
+
+Pair = tuple[int, int]
+Activation = str | tuple[str, float] | None
+
+ALGORITHMS = ("auto", "direct", "torch")
+DIRECT_CODE = 0  # csrc/cpu/conv.h
+ACTIVATION_CODES = {"none": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4}  # csrc/cpu/conv.h
+
+_ACTIVATIONS: dict[Any, tuple[str, float]] = {
+    None: ("none", 0.0),
+    "relu": ("relu", 0.0),
+    "leaky_relu": ("leaky_relu", 0.2),
+    "tanh": ("tanh", 0.0),
+    "sigmoid": ("sigmoid", 0.0),
+}
+
+_MAX_BYTES = 2**63 - 1
+_LAYOUTS = {1: "L", 2: "H, W", 3: "D, H, W"}
+_KERNELS = {1: "K", 2: "KH, KW", 3: "KD, KH, KW"}
+
+
+# ------------------------------------------------------------------------------------------------- arguments
+
+
+def activation_of(op: str, value: Any) -> tuple[str, float]:
+    """The activation's name and slope."""
+    try:
+        return _ACTIVATIONS[value]
+    except (KeyError, TypeError):
+        pass
+    if isinstance(value, (tuple, list)) and len(value) == 2 and value[0] == "leaky_relu":
+        slope = value[1]
+        if isinstance(slope, (int, float)) and math.isfinite(slope) and slope >= 0:
+            return "leaky_relu", float(slope)
+        # A negative slope would let the output's sign differ from the input's, and the gradient is taken
+        # from the output.
+        raise ValueError(f"{op}: activation: expected a finite slope >= 0, got {slope!r}")
+    raise ValueError(
+        f'{op}: activation: expected None, "relu", "leaky_relu", ("leaky_relu", slope), "tanh" or "sigmoid", '
+        f"got {value!r}"
+    )
+
+
+def check_algorithm(op: str, value: Any, algorithms: tuple[str, ...] = ALGORITHMS) -> None:
+    """Raise ValueError unless the algorithm exists."""
+    if value not in algorithms:
+        known = ", ".join(repr(a) for a in algorithms)
+        raise ValueError(f"{op}: algorithm: expected one of {known}, got {value!r}")
+
+
+def check_tensors(
+    op: str, dims: int, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int, transposed: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check all that does not depend on the geometry; return the operands, cast where autocast asks for it."""
+    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+        if not isinstance(tensor, Tensor) and (tensor is not None or name != "bias"):
+            raise TypeError(f"{op}: {name}: expected a torch.Tensor, got {type(tensor).__name__}")
+    if torch.is_autocast_enabled(input.device.type):
+        input, weight, bias = library.autocast(input, weight, bias)  # type: ignore[assignment]
+    dtype = input.dtype
+    if dtype not in arguments.FLOAT_DTYPES:
+        arguments.check_float(op, "input", input)
+    if weight.dtype != dtype or (bias is not None and bias.dtype != dtype):
+        name, other = ("weight", weight) if weight.dtype != dtype or bias is None else ("bias", bias)
+        raise TypeError(
+            f"{op}: {name}: expected input's dtype, {dtype}, got {other.dtype}; "
+            f"cast one of them, or use torch.autocast"
+        )
+    if weight.device != input.device or (bias is not None and bias.device != input.device):
+        name, other = ("weight", weight) if weight.device != input.device or bias is None else ("bias", bias)
+        raise ValueError(f"{op}: {name}: expected input's device, {input.device}, got {other.device}")
+
+    rank = input.dim()
+    if rank != dims + 2 and rank != dims + 1:
+        layout = _LAYOUTS[dims]
+        raise ValueError(
+            f"{op}: input: expected shape (N, C_in, {layout}) or (C_in, {layout}), got {tuple(input.shape)}"
+        )
+    shape = weight.shape
+    if len(shape) != dims + 2:
+        first = "C_in, C_out/groups" if transposed else "C_out, C_in/groups"
+        raise ValueError(f"{op}: weight: expected shape ({first}, {_KERNELS[dims]}), got {tuple(shape)}")
+    for size in shape:
+        if size < 1:
+            raise ValueError(f"{op}: weight: expected every size >= 1, got {tuple(shape)}")
+    sizes = input.shape
+    for size in sizes[1:] if rank == dims + 2 else sizes:
+        if size < 1:
+            raise ValueError(f"{op}: input: expected every size but the batch >= 1, got {tuple(sizes)}")
+    if type(groups) is not int or groups < 1:
+        arguments.int_tuple(op, "groups", groups, 1, 1)
+
+    channels = sizes[-dims - 1]
+    if shape[0] % groups:
+        raise ValueError(f"{op}: groups: expected a divisor of weight's first size, {shape[0]}, got {groups}")
+    wanted = shape[0] if transposed else shape[1] * groups
+    if channels != wanted:
+        raise ValueError(
+            f"{op}: input: expected {wanted} channels (weight {tuple(shape)}, groups {groups}), got {channels}"
+        )
+    if bias is not None:
+        out_channels = shape[1] * groups if transposed else shape[0]
+        if bias.dim() != 1 or bias.shape[0] != out_channels:
+            raise ValueError(f"{op}: bias: expected shape ({out_channels},), got {tuple(bias.shape)}")
+    return input, weight, bias
+
+
+def check_output(
+    op: str, input: Tensor, weight: Tensor, out_channels: int, size: tuple[int, ...], **geometry: Any
+) -> None:
+    """Raise ValueError where the output would be empty or its bytes overflow int64."""
+    elements = input.shape[0] * out_channels if input.dim() == weight.dim() else out_channels
+    for length in size:
+        if length < 1:
+            break
+        elements *= length
+    else:
+        if torch.compiler.is_compiling() or elements * 8 <= _MAX_BYTES:
+            return
+    dims = len(size)
+    named = ", ".join(f"{name} {value}" for name, value in geometry.items())
+    raise ValueError(
+        f"{op}: input: expected spatial sizes whose output is at least 1 everywhere and less than 2^63 bytes, "
+        f"got {tuple(input.shape[-dims:])}, which gives {size} (kernel {tuple(weight.shape[2:])}, {named})"
+    )
+
+
+def transposed_size(
+    op: str,
+    dims: int,
+    input: Tensor,
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    output_padding: Any,
+    groups: int,
+    dilation: tuple[int, ...],
+) -> tuple[int, ...]:
+    """The output size of a transposed convolution, checked."""
+    extra = arguments.int_tuple(op, "output_padding", output_padding, dims, 0)
+    for e, s, d in zip(extra, stride, dilation, strict=True):
+        if e >= s and e >= d:
+            raise ValueError(
+                f"{op}: output_padding: expected less than stride {stride} or less than dilation {dilation}, "
+                f"got {extra}"
+            )
+    sizes = input.shape[-dims:]
+    size = tuple(
+        [
+            (n - 1) * s - 2 * p + d * (k - 1) + e + 1
+            for n, k, s, p, e, d in zip(
+                sizes, weight.shape[2:], stride, padding, extra, dilation, strict=True
+            )
+        ]
+    )
+    check_output(
+        op,
+        input,
+        weight,
+        weight.shape[1] * groups,
+        size,
+        stride=stride,
+        padding=padding,
+        output_padding=extra,
+        dilation=dilation,
+    )
+    return size
+
+
+def pairs(dims: int, stride: Any, padding: Any, dilation: Any, size: Any) -> tuple[Any, Any, Any, Any]:
+    """The geometry as (vertical, horizontal): 1-d is 2-d of height 1."""
+    if dims == 1:
+        return (1, *stride), (0, *padding), (1, *dilation), (1, *size)
+    return stride, padding, dilation, size
+
+
+# ------------------------------------------------------------------------------------------------------ call
+
+_CACHE: dict[Any, tuple[Any, ...]] = {}
+"""What prepare() made of a call's shapes, dtypes and arguments; never used while compiling."""
+
+_CACHE_SIZE = 1024  # changing shapes must not make it grow without bound
+
+
+def run(
+    function: type[Function],
+    prepare: Callable[..., tuple[Tensor, Tensor, Tensor | None, tuple[Any, ...]]],
+    op: str,
+    dims: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *arguments: Any,
+) -> Tensor:
+    """Prepare a public function's arguments and run its op; by a short way where the dispatcher has no part."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._is_any_autocast_enabled()
+        or not library.is_plain((input, weight, bias))
+    ):
+        input, weight, bias, geometry = prepare(op, dims, input, weight, bias, *arguments)
+        if input.dim() == dims + 2:
+            return function.call(input, weight, bias, *geometry)
+        return function.call(input.unsqueeze(0), weight, bias, *geometry).squeeze(0)
+
+    shape = input.shape
+    try:
+        key = (
+            op,
+            shape,
+            input.dtype,
+            weight.shape,
+            weight.dtype,
+            None if bias is None else bias.shape,
+            None if bias is None else bias.dtype,
+            arguments,
+        )
+        cached = _CACHE.get(key)
+        if cached is None:
+            if len(_CACHE) >= _CACHE_SIZE:
+                _CACHE.clear()
+            *_, cached = prepare(op, dims, input, weight, bias, *arguments)
+            _CACHE[key] = cached
+    except TypeError:  # a list among the arguments, or one of the wrong type
+        *_, cached = prepare(op, dims, input, weight, bias, *arguments)
+    unbatched = len(shape) != dims + 2
+    if unbatched:
+        input = input.unsqueeze(0)
+    if torch.is_grad_enabled() and (
+        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        output = function.apply_plain(input, weight, bias, cached)
+    else:
+        output = function.impl(input, weight, bias, *cached)
+    return output.squeeze(0) if unbatched else output
+
+
+# ------------------------------------------------------------------------------------------------ activation
+
+
+def activate_(output: Tensor, activation: str, slope: float) -> Tensor:
+    """Apply the activation in place, by torch."""
+    if activation == "relu":
+        return torch.relu_(output)
+    if activation == "leaky_relu":
+        return torch.nn.functional.leaky_relu_(output, slope)
+    if activation == "tanh":
+        return torch.tanh_(output)
+    if activation == "sigmoid":
+        return torch.sigmoid_(output)
+    return output
+
+
+def activation_backward(grad_output: Tensor, output: Tensor, activation: str, slope: float) -> Tensor:
+    """The gradient before the activation, from its output. Differentiable itself."""
+    if activation == "none":
+        return grad_output
+    aten = torch.ops.aten
+    if activation == "relu":
+        return aten.threshold_backward(grad_output, output, 0)
+    if activation == "leaky_relu":
+        return aten.leaky_relu_backward(grad_output, output, slope, True)
+    if activation == "tanh":
+        return aten.tanh_backward(grad_output, output)
+    return aten.sigmoid_backward(grad_output, output)
+
+
+# ------------------------------------------------------------------------------------------------- autograd
+
+
+class Function(library.Function):
+    """What conv2d's and conv_transpose2d's Functions share."""
+
+    tensors = 3
+    impl: Callable[..., Tensor]
+    apply_plain: Callable[..., Tensor]
+    """``apply_plain(input, weight, bias, others)``: apply() for tensors of which library.is_plain() holds."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        """Keep what backward reads. Of an input that no gradient reads, that is the shape."""
+        needs_weight = ctx.needs_input_grad[1]
+        input = inputs[0]
+        ctx.save_for_backward(
+            input if needs_weight else None, inputs[1], None if inputs[8] == "none" else output
+        )
+        ctx.arguments = None if needs_weight else input.shape, inputs[3:]
+
+
+def shorten(function: type[Function], op: library.Op) -> None:
+    """Give the Function its short ways: the op's implementation, and apply_plain()."""
+    impl = op.impl
+
+    # The same as forward and setup_context, in one function and with one argument for all that are no tensors:
+    # each argument and each further call costs apply() time.
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, others: Any) -> Tensor:
+        output = impl(input, weight, bias, *others)
+        needs_weight = ctx.needs_input_grad[1]
+        ctx.save_for_backward(
+            input if needs_weight else None, weight, None if others[5] == "none" else output
+        )
+        ctx.arguments = None if needs_weight else input.shape, others
+        return output
+
+    one_function = torch.autograd.function._SingleLevelFunction.setup_context
+    names = {
+        "forward": staticmethod(forward),
+        "setup_context": one_function,
+        "__module__": function.__module__,
+    }
+    function.impl = staticmethod(impl)
+    function.apply_plain = type(function.__name__, (function,), names)._apply  # type: ignore[attr-defined]
+
+
+def bias_grad(grad: Tensor) -> Tensor:
+    """The sum over all but the channels; torch accumulates bfloat16 and float16 in float32."""
+    return grad.sum((0, 2) if grad.dim() == 3 else (0, 2, 3))
+
+
+# -------------------------------------------------------------------------------------------------- layouts
+
+
+def spatial(shape: Any) -> Pair:
+    """(H, W) of a shape; height 1 for a 3-d one."""
+    return (shape[2], shape[3]) if len(shape) == 4 else (1, shape[2])
+
+
+def ref_1d(tensor: Tensor) -> library.Ref:
+    """:func:`library.ref` of a 3-d tensor as one of height 1."""
+    n, c, length = tensor.shape
+    n_stride, c_stride, stride = tensor.stride()
+    data, dtype, _, _ = library.ref(tensor)
+    return data, dtype, (n, c, 1, length), (n_stride, c_stride, stride, stride)
+
+
+def allocate(input: Tensor, weight: Tensor, channels: int, size: Pair) -> Tensor:
+    """An output in torch's layout: channels_last where the input's or the weight's strides are.
+
+    In one dimension, as in torch, the weight's alone count.
+    """
+    if input.dim() == 3:
+        return empty(input, (input.shape[0], channels, size[1]), library.has_channels_last_strides(weight))
+    shape = (input.shape[0], channels, size[0], size[1])
+    strides, weight_strides = input.stride(), weight.stride()
+    if strides[3] < strides[1] and weight_strides[3] < weight_strides[1]:  # the usual case, quickly
+        return input.new_empty(shape)
+    return empty(
+        input,
+        shape,
+        library.has_channels_last_strides(input) or library.has_channels_last_strides(weight),
+    )
+
+
+def empty(like: Tensor, shape: tuple[int, ...], channels_last: bool) -> Tensor:
+    """An uninitialised tensor; one without elements is contiguous, as torch's are."""
+    if not channels_last or not shape[0]:
+        return like.new_empty(shape)
+    if len(shape) == 3:
+        _, c, length = shape
+        return torch.empty_strided(shape, (c * length, 1, c), dtype=like.dtype, device=like.device)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def in_layout_of(output: Tensor, result: Tensor) -> Tensor:
+    """``result``, copied into ``output`` only where the strides differ."""
+    return result if result.stride() == output.stride() else output.copy_(result)
+
+
+# ----------------------------------------------------------------------------------------------------- vmap
+
+
+def _fold_channels(tensor: Tensor, dim: int | None, size: int, at: int) -> Tensor:
+    """Move a vmapped dimension (None: expand) in front of dimension ``at`` and fold it into that one."""
+    moved = tensor.unsqueeze(at).expand(*tensor.shape[:at], size, *tensor.shape[at:])
+    if dim is not None:
+        moved = tensor.movedim(dim, at)
+    return moved.flatten(at, at + 1)
+
+
+def vmap_convolution(op: library.Op, info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+    """The batching rule of conv2d and conv_transpose2d.
+
+    A batched input alone joins the batch; with a batched weight or bias each member is a group of its own.
+    """
+    input, weight, bias, *geometry, groups, activation, slope, algorithm = args
+    size = info.batch_size
+    if in_dims[1] is None and in_dims[2] is None:
+        return library.unfold(op(library.fold(input, in_dims[0], size), *args[1:]), size), 0
+    output = op(
+        _fold_channels(input, in_dims[0], size, 1),
+        _fold_channels(weight, in_dims[1], size, 0),
+        None if bias is None else _fold_channels(bias, in_dims[2], size, 0),
+        *geometry,
+        groups * size,
+        activation,
+        slope,
+        algorithm,
+    )
+    return output.unflatten(1, (size, -1)), 1
+
+
+def vmap_weight_grad(op: library.Op, info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+    """The batching rule of conv_weight_grad: each member is a group of its own."""
+    small, large, *geometry, groups, channels_last, algorithm = args
+    size = info.batch_size
+    grad_weight = op(
+        _fold_channels(small, in_dims[0], size, 1),
+        _fold_channels(large, in_dims[1], size, 1),
+        *geometry,
+        groups * size,
+        channels_last,
+        algorithm,
+    )
+    return grad_weight.unflatten(0, (size, -1)), 0

@@ -1,0 +1,285 @@
+"""Transposed convolution in one and two dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deconvkit.ops import _arguments as arguments
+from deconvkit.ops import _convolution as common
+from deconvkit.ops import _library as library
+from deconvkit.ops import _torch_convolution, conv2d, conv_weight_grad
+from deconvkit.ops._algorithm import resolve
+
+Pair = tuple[int, int]
+
+
+def _allocate(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    output_size: Pair,
+    groups: int,
+    activation: str,
+    slope: float,
+    algorithm: str,
+) -> Tensor:
+    return common.allocate(input, weight, weight.shape[1] * groups, output_size)
+
+
+def _impl(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    output_size: Pair,
+    groups: int,
+    activation: str,
+    slope: float,
+    algorithm: str,
+) -> Tensor:
+    output = common.allocate(input, weight, weight.shape[1] * groups, output_size)
+    if algorithm == "auto":
+        algorithm = resolve("conv_transpose2d", input, weight, output_size, stride, dilation, groups)
+    if algorithm == "torch":
+        result = _torch_convolution.conv_transpose2d(
+            input, weight, bias, stride, padding, dilation, output_size, groups, activation, slope
+        )
+        return common.in_layout_of(output, result)
+    ref = library.ref if input.dim() == 4 else common.ref_1d
+    library.native(input).conv_transpose2d(
+        ref(input),
+        ref(weight),
+        library.optional_ref(bias),
+        ref(output),
+        stride,
+        padding,
+        dilation,
+        groups,
+        common.ACTIVATION_CODES[activation],
+        slope,
+        common.DIRECT_CODE,
+        torch.get_num_threads(),
+    )
+    return output
+
+
+def _vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+    return common.vmap_convolution(_op, info, in_dims, *args)
+
+
+_op = library.register(
+    "conv_transpose2d(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
+    "SymInt[2] output_size, SymInt groups, str activation, float slope, str algorithm) -> Tensor",
+    _impl,
+    _allocate,
+    _vmap,
+)
+
+
+class ConvTranspose2d(common.Function):
+    """The op with its gradients: conv2d and conv_weight_grad."""
+
+    @staticmethod
+    def forward(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        output_size: Pair,
+        groups: int,
+        activation: str,
+        slope: float,
+        algorithm: str,
+    ) -> Tensor:
+        """Run the op."""
+        return _op(
+            input, weight, bias, stride, padding, dilation, output_size, groups, activation, slope, algorithm
+        )
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:
+        """Each gradient by an op of the family."""
+        input, weight, output = ctx.saved_tensors
+        input_shape, (stride, padding, dilation, _, groups, activation, slope, algorithm) = ctx.arguments
+        needs = ctx.needs_input_grad
+        grad = common.activation_backward(grad_output, output, activation, slope)
+        geometry = stride, padding, dilation
+        grad_input = grad_weight = grad_bias = None
+        if needs[0]:
+            size = common.spatial(input.shape if input_shape is None else input_shape)
+            grad_input = conv2d.Conv2d.call(
+                grad, weight, None, *geometry, size, groups, "none", 0.0, algorithm
+            )
+        if needs[1]:
+            kernel = common.spatial(weight.shape)
+            channels_last = library.has_channels_last_strides(weight)
+            grad_weight = conv_weight_grad.ConvWeightGrad.call(
+                input, grad, kernel, *geometry, groups, channels_last, algorithm
+            )
+        if needs[2]:
+            grad_bias = common.bias_grad(grad)
+        return grad_input, grad_weight, grad_bias, None, None, None, None, None, None, None, None
+
+
+common.shorten(ConvTranspose2d, _op)
+
+
+def prepare(
+    op: str,
+    dims: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+    activation: common.Activation,
+    algorithm: str,
+) -> tuple[Tensor, Tensor, Tensor | None, tuple[Any, ...]]:
+    """Check the arguments of conv_transpose1d or conv_transpose2d and turn them into those of the op."""
+    input, weight, bias = common.check_tensors(op, dims, input, weight, bias, groups, transposed=True)
+    strides = arguments.int_tuple(op, "stride", stride, dims, 1)
+    pads = arguments.int_tuple(op, "padding", padding, dims, 0)
+    dilations = arguments.int_tuple(op, "dilation", dilation, dims, 1)
+    size = common.transposed_size(op, dims, input, weight, strides, pads, output_padding, groups, dilations)
+    name, slope = common.activation_of(op, activation)
+    if algorithm != "auto":
+        common.check_algorithm(op, algorithm)
+    geometry = *common.pairs(dims, strides, pads, dilations, size), groups, name, slope, algorithm
+    return input, weight, bias, geometry
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    output_padding: int | Pair = 0,
+    groups: int = 1,
+    dilation: int | Pair = 1,
+    *,
+    activation: common.Activation = None,
+    algorithm: str = "auto",
+) -> Tensor:
+    """Convolve with the transpose of a strided convolution, add the bias and apply the activation, in one pass.
+
+    Equivalent to::
+
+        output = torch.nn.functional.conv_transpose2d(
+            input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+        output = torch.nn.functional.relu(output)  # or what `activation` names
+
+    Args:
+        input: (N, C_in, H, W) or (C_in, H, W); float32, float64, bfloat16 or float16.
+        weight: (C_in, C_out/groups, KH, KW), of the input's dtype.
+        bias: (C_out,), or None.
+        stride: output cells between input cells; an int or (vertical, horizontal), as the next three.
+        padding: cells cut off on every side.
+        output_padding: cells added behind; less than stride or less than dilation. Of the output sizes that a
+            convolution maps to the same input size it picks one.
+        groups: the number of groups into which input and output channels are split.
+        dilation: cells between the kernel's taps.
+        activation: None, "relu", "leaky_relu" (slope 0.2), ("leaky_relu", slope >= 0), "tanh" or "sigmoid".
+        algorithm: "auto", "direct" (exact, every shape) or "torch"; see :func:`deconvkit.plan`.
+
+    Returns:
+        (N, C_out, H', W') with H' = (H − 1)·stride − 2·padding + dilation·(KH − 1) + output_padding + 1;
+        channels_last where input or weight is. bfloat16 and float16 accumulate in float32.
+
+    Raises:
+        TypeError: a dtype that is not supported, or differs between the tensors.
+        ValueError: any other argument that does not fit; the message names it.
+
+    Source: Zeiler et al., "Deconvolutional networks", CVPR 2010; Dumoulin and Visin, arXiv 1603.07285, section 4.
+
+    """
+    return common.run(
+        ConvTranspose2d,
+        prepare,
+        "conv_transpose2d",
+        2,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        activation,
+        algorithm,
+    )
+
+
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | tuple[int] = 1,
+    padding: int | tuple[int] = 0,
+    output_padding: int | tuple[int] = 0,
+    groups: int = 1,
+    dilation: int | tuple[int] = 1,
+    *,
+    activation: common.Activation = None,
+    algorithm: str = "auto",
+) -> Tensor:
+    """Transposed convolution in one dimension, with bias and activation in one pass.
+
+    Equivalent to::
+
+        output = torch.nn.functional.conv_transpose1d(
+            input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+        output = torch.nn.functional.relu(output)  # or what `activation` names
+
+    Args:
+        input: (N, C_in, L) or (C_in, L); float32, float64, bfloat16 or float16.
+        weight: (C_in, C_out/groups, K), of the input's dtype.
+        bias: (C_out,), or None.
+        stride: as in :func:`conv_transpose2d`, with one int, as the next two and dilation.
+        padding: as in :func:`conv_transpose2d`.
+        output_padding: as in :func:`conv_transpose2d`.
+        groups: as in :func:`conv_transpose2d`.
+        dilation: as in :func:`conv_transpose2d`.
+        activation: as in :func:`conv_transpose2d`.
+        algorithm: as in :func:`conv_transpose2d`.
+
+    Returns:
+        (N, C_out, L') with L' = (L − 1)·stride − 2·padding + dilation·(K − 1) + output_padding + 1.
+
+    Raises:
+        TypeError: a dtype that is not supported, or differs between the tensors.
+        ValueError: any other argument that does not fit; the message names it.
+
+    """
+    return common.run(
+        ConvTranspose2d,
+        prepare,
+        "conv_transpose1d",
+        1,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        activation,
+        algorithm,
+    )
