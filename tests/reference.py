@@ -112,3 +112,66 @@ def sparse_sigmoid_backward(
     """The lecture's δ = f'(z) (upstream + β (-ρ/ρ̂ + (1-ρ)/(1-ρ̂)) / M)."""
     activations = sigmoid(z)
     return sigmoid(z) * sigmoid(-z) * (upstream + sparse_kl_backward(activations, rho, beta, unit_dim))
+
+
+# ---- convolutions; large (N, CL, H, W), small (N, CS, H, W), weight (CS, CL/groups, KH, KW) ----
+
+
+def joints(small: Pair, large: Pair, kernel: Pair, s: Pair, p: Pair, d: Pair) -> Iterator[tuple]:
+    """(small position, large position, kernel position) of every product whose large cell exists."""
+    for h, w, kh, kw in np.ndindex(*small, *kernel):
+        y, x = h * s[0] - p[0] + kh * d[0], w * s[1] - p[1] + kw * d[1]
+        if 0 <= y < large[0] and 0 <= x < large[1]:
+            yield (..., h, w), (..., y, x), (..., kh, kw)
+
+
+def groups_of(small: Array, large: Array, groups: int) -> Iterator[tuple[slice, slice]]:
+    """The channels of each group, on either side."""
+    cs, cl = small.shape[1] // groups, large.shape[1] // groups
+    for g in range(groups):
+        yield slice(g * cs, (g + 1) * cs), slice(g * cl, (g + 1) * cl)
+
+
+def conv2d(large: Array, weight: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int) -> Array:
+    """The small side, of the given size."""
+    small = np.zeros((large.shape[0], weight.shape[0], *size))
+    for cs, cl in groups_of(small, large, groups):
+        for i, j, k in joints(size, large.shape[2:], weight.shape[2:], s, p, d):
+            small[:, cs][i] += large[:, cl][j] @ weight[cs][k].T
+    return small
+
+
+def conv_transpose2d(
+    small: Array, weight: Array, size: Pair, s: Pair, p: Pair, d: Pair, groups: int
+) -> Array:
+    """The large side, of the given size."""
+    large = np.zeros((small.shape[0], weight.shape[1] * groups, *size))
+    for cs, cl in groups_of(small, large, groups):
+        for i, j, k in joints(small.shape[2:], size, weight.shape[2:], s, p, d):
+            large[:, cl][j] += small[:, cs][i] @ weight[cs][k]
+    return large
+
+
+def conv_weight_grad(
+    small: Array, large: Array, kernel: Pair, s: Pair, p: Pair, d: Pair, groups: int
+) -> Array:
+    """The weight's gradient, from one side and the gradient of the other."""
+    weight = np.zeros((small.shape[1], large.shape[1] // groups, *kernel))
+    for cs, cl in groups_of(small, large, groups):
+        for i, j, k in joints(small.shape[2:], large.shape[2:], kernel, s, p, d):
+            weight[cs][k] += small[:, cs][i].T @ large[:, cl][j]
+    return weight
+
+
+def activate(x: Array, activation: str | tuple[str, float] | None) -> Array:
+    """The activation of a convolution's output."""
+    if activation == "relu":
+        return np.maximum(x, 0)
+    if activation == "tanh":
+        return np.tanh(x)
+    if activation == "sigmoid":
+        return 1 / (1 + np.exp(-x))
+    if activation is not None:
+        slope = 0.2 if activation == "leaky_relu" else activation[1]
+        return np.where(x > 0, x, slope * x)
+    return x

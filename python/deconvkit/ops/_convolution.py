@@ -1,15 +1,16 @@
 """What the convolution family shares: checks, activations, layouts, batching rules, the choice of algorithm.
 
-The family is one bilinear form over a low-resolution side `small` (N, C_small, ...) and a high-resolution side
-`large` (N, C_large, ...), joined by a weight (C_small, C_large/groups, KH, KW): kernel cell k joins the small
-index i to the large index i·stride − padding + k·dilation, and an index outside a tensor reads as zero. So the
-leading padding and all three sizes say everything, and each op gives two of the three and makes the third:
+The family is one bilinear form over a low-resolution side `small` (N, C_small, ...) and a high-resolution
+side `large` (N, C_large, ...), joined by a weight (C_small, C_large/groups, KH, KW): kernel cell k joins the
+small index i to the large index i·stride − padding + k·dilation, and an index outside a tensor reads as zero.
+So the leading padding and all three sizes say everything; each op takes two of the three and makes the third:
 
     conv2d            (large, weight) -> small        conv_transpose2d (small, weight) -> large
     conv_weight_grad  (small, large)  -> weight
 
-Each one's derivatives are the other two. The registered ops therefore take `output_size` (or `kernel_size`) where
-torch takes output_padding: backward passes the size that it must return, and nothing is ambiguous.
+Each one's derivatives are the other two. The registered ops therefore take `output_size` (or `kernel_size`)
+where torch takes output_padding: backward passes the size that it must return, and nothing is ambiguous. In
+one dimension tensors are 3-d and the geometry still (vertical, horizontal), of height 1.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from deconvkit.ops import _library as library
 Pair = tuple[int, int]
 Activation = str | tuple[str, float] | None
 
-ALGORITHMS = ("auto", "direct", "torch")
-DIRECT_CODE = 0  # csrc/cpu/conv.h
+ALGORITHMS = ("auto", "direct", "winograd", "torch")
+ALGORITHM_CODES = {"direct": 0, "winograd": 1}  # csrc/cpu/conv.h
 ACTIVATION_CODES = {"none": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4}  # csrc/cpu/conv.h
 
 _ACTIVATIONS: dict[Any, tuple[str, float]] = {
@@ -76,12 +77,11 @@ def check_algorithm(op: str, value: Any, algorithms: tuple[str, ...] = ALGORITHM
 def check_tensors(
     op: str, dims: int, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int, transposed: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Check all that does not depend on the geometry; return the operands, cast where autocast asks for it."""
+    """Check all but the geometry; return the operands, cast where autocast asks for it."""
     for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
         if not isinstance(tensor, Tensor) and (tensor is not None or name != "bias"):
             raise TypeError(f"{op}: {name}: expected a torch.Tensor, got {type(tensor).__name__}")
-    if torch.is_autocast_enabled(input.device.type):
-        input, weight, bias = library.autocast(input, weight, bias)  # type: ignore[assignment]
+    input, weight, bias = library.autocast(input, weight, bias)  # type: ignore[assignment]
     dtype = input.dtype
     if dtype not in arguments.FLOAT_DTYPES:
         arguments.check_float(op, "input", input)
@@ -121,7 +121,8 @@ def check_tensors(
     wanted = shape[0] if transposed else shape[1] * groups
     if channels != wanted:
         raise ValueError(
-            f"{op}: input: expected {wanted} channels (weight {tuple(shape)}, groups {groups}), got {channels}"
+            f"{op}: input: expected {wanted} channels (weight {tuple(shape)}, groups {groups}), "
+            f"got {channels}"
         )
     if bias is not None:
         out_channels = shape[1] * groups if transposed else shape[0]
@@ -145,7 +146,7 @@ def check_output(
     dims = len(size)
     named = ", ".join(f"{name} {value}" for name, value in geometry.items())
     raise ValueError(
-        f"{op}: input: expected spatial sizes whose output is at least 1 everywhere and less than 2^63 bytes, "
+        f"{op}: input: expected sizes whose output is at least 1 everywhere and less than 2^63 bytes, "
         f"got {tuple(input.shape[-dims:])}, which gives {size} (kernel {tuple(weight.shape[2:])}, {named})"
     )
 
@@ -217,7 +218,7 @@ def run(
     bias: Tensor | None,
     *arguments: Any,
 ) -> Tensor:
-    """Prepare a public function's arguments and run its op; by a short way where the dispatcher has no part."""
+    """Prepare a public function's arguments and run its op; shortly where the dispatcher has no part."""
     if (
         torch.compiler.is_compiling()
         or torch._C._is_any_autocast_enabled()
@@ -246,7 +247,7 @@ def run(
                 _CACHE.clear()
             *_, cached = prepare(op, dims, input, weight, bias, *arguments)
             _CACHE[key] = cached
-    except TypeError:  # a list among the arguments, or one of the wrong type
+    except (AttributeError, TypeError):  # a list among the arguments, or one of the wrong type
         *_, cached = prepare(op, dims, input, weight, bias, *arguments)
     unbatched = len(shape) != dims + 2
     if unbatched:
@@ -316,8 +317,8 @@ def shorten(function: type[Function], op: library.Op) -> None:
     """Give the Function its short ways: the op's implementation, and apply_plain()."""
     impl = op.impl
 
-    # The same as forward and setup_context, in one function and with one argument for all that are no tensors:
-    # each argument and each further call costs apply() time.
+    # The same as forward and setup_context, in one function and with one argument for all that are no
+    # tensors: each argument and each further call costs apply() time.
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, others: Any) -> Tensor:
         output = impl(input, weight, bias, *others)
         needs_weight = ctx.needs_input_grad[1]
@@ -331,6 +332,7 @@ def shorten(function: type[Function], op: library.Op) -> None:
     names = {
         "forward": staticmethod(forward),
         "setup_context": one_function,
+        "op": None,
         "__module__": function.__module__,
     }
     function.impl = staticmethod(impl)
@@ -359,31 +361,31 @@ def ref_1d(tensor: Tensor) -> library.Ref:
 
 
 def allocate(input: Tensor, weight: Tensor, channels: int, size: Pair) -> Tensor:
-    """An output in torch's layout: channels_last where the input's or the weight's strides are.
+    """An output in torch's layout: channels_last where the input or the weight is.
 
-    In one dimension, as in torch, the weight's alone count.
+    In one dimension, as in torch, the weight alone counts.
     """
     if input.dim() == 3:
-        return empty(input, (input.shape[0], channels, size[1]), library.has_channels_last_strides(weight))
+        return empty(input, (input.shape[0], channels, size[1]), is_channels_last(weight))
     shape = (input.shape[0], channels, size[0], size[1])
     strides, weight_strides = input.stride(), weight.stride()
     if strides[3] < strides[1] and weight_strides[3] < weight_strides[1]:  # the usual case, quickly
         return input.new_empty(shape)
-    return empty(
-        input,
-        shape,
-        library.has_channels_last_strides(input) or library.has_channels_last_strides(weight),
-    )
+    return empty(input, shape, library.is_channels_last(input) or library.is_channels_last(weight))
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """:func:`library.is_channels_last`, for 3-d tensors too."""
+    return library.is_channels_last(tensor if tensor.dim() == 4 else tensor.unsqueeze(2))
 
 
 def empty(like: Tensor, shape: tuple[int, ...], channels_last: bool) -> Tensor:
     """An uninitialised tensor; one without elements is contiguous, as torch's are."""
     if not channels_last or not shape[0]:
         return like.new_empty(shape)
-    if len(shape) == 3:
-        _, c, length = shape
-        return torch.empty_strided(shape, (c * length, 1, c), dtype=like.dtype, device=like.device)
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+    if len(shape) == 4:
+        return library.empty(like, shape, True)
+    return like.new_empty_strided(shape, (shape[1] * shape[2], 1, shape[1]))
 
 
 def in_layout_of(output: Tensor, result: Tensor) -> Tensor:

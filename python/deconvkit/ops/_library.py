@@ -68,27 +68,31 @@ def native(tensor: Tensor) -> Any:
     )
 
 
+def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
+    """Whether the dispatcher would have nothing to do but to call the CPU's implementation."""
+    for tensor in tensors:
+        if tensor is not None and (type(tensor) not in _PLAIN_TYPES or not tensor.is_cpu or tensor.is_neg()):
+            return False
+    return not (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._autograd._profiler_enabled()
+    )
+
+
 class Op:
     """A registered op. Plain CPU tensors outside every mode, transform and trace skip the dispatcher."""
 
-    __slots__ = ("_impl", "_op")
+    __slots__ = ("_op", "_tensors", "impl")
 
-    def __init__(self, op: Callable[..., Any], impl: Callable[..., Any]) -> None:
-        self._op, self._impl = op, impl
+    def __init__(self, op: Callable[..., Any], impl: Callable[..., Any], tensors: int) -> None:
+        self._op, self.impl, self._tensors = op, impl, tensors
 
-    def __call__(self, first: Tensor, *args: Any) -> Any:
-        """Run the op; ``first`` decides the device."""
-        if torch.compiler.is_compiling():
-            return self._op(first, *args)
-        if (
-            type(first) in _PLAIN_TYPES
-            and first.is_cpu
-            and not torch._C._len_torch_dispatch_stack()
-            and not torch._C._are_functorch_transforms_active()
-            and not torch._C._autograd._profiler_enabled()
-        ):
-            return self._impl(first, *args)
-        return self._op(first, *args)
+    def __call__(self, *args: Any) -> Any:
+        """Run the op; its tensors come first."""
+        if not torch.compiler.is_compiling() and is_plain(args[: self._tensors]):
+            return self.impl(*args)
+        return self._op(*args)
 
 
 def register(
@@ -107,7 +111,8 @@ def register(
     for key in ("CPU", "CUDA"):
         _LIBRARY.impl(name, impl, key)
     torch.library.register_fake(f"deconvkit::{name}", fake, lib=_LIBRARY)
-    op = Op(getattr(torch.ops.deconvkit, name).default, impl)
+    tensors = schema.partition("->")[0].count("Tensor")
+    op = Op(getattr(torch.ops.deconvkit, name).default, impl, tensors)
     if vmap is not None:
         rule = _fold_vmap(op, vmap) if isinstance(vmap, int) else vmap
         torch.library.register_vmap(f"deconvkit::{name}", rule, lib=_LIBRARY)
@@ -159,6 +164,20 @@ class Function(torch.autograd.Function):
                 if tensor is not None and tensor.requires_grad:
                     return cls._apply(*args)
         return cls.forward(*args)
+
+
+def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Cast tensors on the device of the first as torch casts a convolution's in a torch.autocast region."""
+    first = tensors[0]
+    assert first is not None
+    device = first.device.type
+    if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(
+        t.to(dtype) if t is not None and t.is_floating_point() and t.dtype != torch.float64 else t
+        for t in tensors
+    )
 
 
 def is_channels_last(tensor: Tensor) -> bool:

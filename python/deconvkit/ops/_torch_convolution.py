@@ -1,7 +1,8 @@
 """The convolution family by torch's kernels: what algorithm="torch" runs, with the ops' own geometry.
 
-torch pads both ends alike and takes output_padding; our ops take the leading padding and the sizes. Where the two
-do not meet ("same" with an even kernel, a backward that must return an exact size) the operand is padded or cropped.
+torch pads both ends alike and takes output_padding; our ops take the leading padding and the sizes. Where the
+two do not meet ("same" with an even kernel, a backward that must return an exact size) the operand is padded
+or cropped.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def _no_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
 def _fit_large(
     large: Tensor, small: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> tuple[Tensor, Pair]:
-    """The large side, padded or cropped until torch's symmetric padding gives the small side; that padding."""
+    """The large side, padded or cropped until torch's symmetric padding fits the small side; that padding."""
     trailing = [
         (small[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 - large.shape[2 + i] - padding[i]
         for i in (0, 1)

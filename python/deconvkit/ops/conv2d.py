@@ -65,7 +65,7 @@ def _impl(
         groups,
         common.ACTIVATION_CODES[activation],
         slope,
-        common.DIRECT_CODE,
+        common.ALGORITHM_CODES[algorithm],
         torch.get_num_threads(),
     )
     return output
@@ -76,8 +76,9 @@ def _vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
 
 
 _op = library.register(
-    "conv2d(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
-    "SymInt[2] output_size, SymInt groups, str activation, float slope, str algorithm) -> Tensor",
+    "conv2d(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride, SymInt[2] padding, "
+    "SymInt[2] dilation, SymInt[2] output_size, SymInt groups, str activation, float slope, "
+    "str algorithm) -> Tensor",
     _impl,
     _allocate,
     _vmap,
@@ -86,6 +87,8 @@ _op = library.register(
 
 class Conv2d(common.Function):
     """The op with its gradients: conv_transpose2d and conv_weight_grad."""
+
+    op = "conv2d"
 
     @staticmethod
     def forward(
@@ -122,7 +125,7 @@ class Conv2d(common.Function):
             )
         if needs[1]:
             kernel = common.spatial(weight.shape)
-            channels_last = library.has_channels_last_strides(weight)
+            channels_last = common.is_channels_last(weight)
             grad_weight = conv_weight_grad.ConvWeightGrad.call(
                 grad, input, kernel, *geometry, groups, channels_last, algorithm
             )
@@ -211,21 +214,20 @@ def conv2d(
         weight: (C_out, C_in/groups, KH, KW), of the input's dtype.
         bias: (C_out,), or None.
         stride: cells between windows; an int or (vertical, horizontal), as the next two.
-        padding: zeros around the input, "valid" for none, or "same" for an output of the input's size (stride 1;
-            of an odd total the larger half goes behind, as in torch).
+        padding: zeros around the input, "valid" for none, or "same" for an output of the input's size (stride
+            1; of an odd total the larger half goes behind, as in torch).
         dilation: cells between the kernel's taps.
         groups: the number of groups into which input and output channels are split.
         activation: None, "relu", "leaky_relu" (slope 0.2), ("leaky_relu", slope >= 0), "tanh" or "sigmoid".
         algorithm: "auto", "direct" (exact, every shape) or "torch"; see :func:`deconvkit.plan`.
 
     Returns:
-        (N, C_out, H', W') with H' = floor((H + 2·padding − dilation·(KH − 1) − 1) / stride) + 1; channels_last
-        where input or weight is. bfloat16 and float16 accumulate in float32.
+        (N, C_out, H', W') with H' = floor((H + 2·padding − dilation·(KH − 1) − 1) / stride) + 1;
+        channels_last where input or weight is. bfloat16 and float16 accumulate in float32.
 
     Raises:
         TypeError: a dtype that is not supported, or differs between the tensors.
         ValueError: any other argument that does not fit; the message names it.
-
     """
     return common.run(
         Conv2d,
@@ -280,7 +282,6 @@ def conv1d(
     Raises:
         TypeError: a dtype that is not supported, or differs between the tensors.
         ValueError: any other argument that does not fit; the message names it.
-
     """
     return common.run(
         Conv2d,

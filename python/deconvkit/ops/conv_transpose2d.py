@@ -65,7 +65,7 @@ def _impl(
         groups,
         common.ACTIVATION_CODES[activation],
         slope,
-        common.DIRECT_CODE,
+        common.ALGORITHM_CODES[algorithm],
         torch.get_num_threads(),
     )
     return output
@@ -76,8 +76,9 @@ def _vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
 
 
 _op = library.register(
-    "conv_transpose2d(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, "
-    "SymInt[2] output_size, SymInt groups, str activation, float slope, str algorithm) -> Tensor",
+    "conv_transpose2d(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride, SymInt[2] padding, "
+    "SymInt[2] dilation, SymInt[2] output_size, SymInt groups, str activation, float slope, "
+    "str algorithm) -> Tensor",
     _impl,
     _allocate,
     _vmap,
@@ -86,6 +87,8 @@ _op = library.register(
 
 class ConvTranspose2d(common.Function):
     """The op with its gradients: conv2d and conv_weight_grad."""
+
+    op = "conv_transpose2d"
 
     @staticmethod
     def forward(
@@ -122,7 +125,7 @@ class ConvTranspose2d(common.Function):
             )
         if needs[1]:
             kernel = common.spatial(weight.shape)
-            channels_last = library.has_channels_last_strides(weight)
+            channels_last = common.is_channels_last(weight)
             grad_weight = conv_weight_grad.ConvWeightGrad.call(
                 input, grad, kernel, *geometry, groups, channels_last, algorithm
             )
@@ -174,7 +177,7 @@ def conv_transpose2d(
     activation: common.Activation = None,
     algorithm: str = "auto",
 ) -> Tensor:
-    """Convolve with the transpose of a strided convolution, add the bias and apply the activation, in one pass.
+    """Apply the transpose of a strided convolution, the bias and the activation, in one pass.
 
     Equivalent to::
 
@@ -204,8 +207,7 @@ def conv_transpose2d(
         TypeError: a dtype that is not supported, or differs between the tensors.
         ValueError: any other argument that does not fit; the message names it.
 
-    Source: Zeiler et al., "Deconvolutional networks", CVPR 2010; Dumoulin and Visin, arXiv 1603.07285, section 4.
-
+    Source: Zeiler et al., "Deconvolutional networks" (2010); Dumoulin and Visin, arXiv 1603.07285, section 4.
     """
     return common.run(
         ConvTranspose2d,
@@ -265,7 +267,6 @@ def conv_transpose1d(
     Raises:
         TypeError: a dtype that is not supported, or differs between the tensors.
         ValueError: any other argument that does not fit; the message names it.
-
     """
     return common.run(
         ConvTranspose2d,

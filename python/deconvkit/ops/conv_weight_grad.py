@@ -1,4 +1,4 @@
-"""The weight gradient of both convolutions: the third op of the family (see ``_convolution.py``). Internal."""
+"""The weight gradient of both convolutions: the third op of the family (``_convolution.py``). Internal."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _impl(
         padding,
         dilation,
         groups,
-        common.DIRECT_CODE,
+        common.ALGORITHM_CODES[algorithm],
         torch.get_num_threads(),
     )
     return output
@@ -69,8 +69,8 @@ def _vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
 
 
 _op = library.register(
-    "conv_weight_grad(Tensor small, Tensor large, SymInt[2] kernel_size, SymInt[2] stride, SymInt[2] padding, "
-    "SymInt[2] dilation, SymInt groups, bool channels_last, str algorithm) -> Tensor",
+    "conv_weight_grad(Tensor small, Tensor large, SymInt[2] kernel_size, SymInt[2] stride, "
+    "SymInt[2] padding, SymInt[2] dilation, SymInt groups, bool channels_last, str algorithm) -> Tensor",
     _impl,
     _allocate,
     _vmap,
@@ -79,6 +79,8 @@ _op = library.register(
 
 class ConvWeightGrad(library.Function):
     """d(sum of large · conv_transpose2d(small, weight)) / d weight, differentiable in both."""
+
+    op = "conv_weight_grad"
 
     tensors = 2
 

@@ -1,0 +1,184 @@
+"""Which algorithm a call would use and why, and what this installation computes with."""
+
+from __future__ import annotations
+
+import inspect
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deconvkit import _C
+from deconvkit._version import __version__
+from deconvkit.ops import (
+    _algorithm,
+    conv2d,
+    conv_transpose2d,
+    conv_transpose3d,
+    max_pool2d,
+    max_unpool2d,
+    sparse_kl,
+    sparse_sigmoid,
+    switches,
+)
+from deconvkit.ops._windows import switch_dtype
+
+_PREPARE: dict[str, tuple[str, int, Callable[..., Any]]] = {
+    "conv1d": ("conv2d", 1, conv2d.prepare),
+    "conv2d": ("conv2d", 2, conv2d.prepare),
+    "conv_transpose1d": ("conv_transpose2d", 1, conv_transpose2d.prepare),
+    "conv_transpose2d": ("conv_transpose2d", 2, conv_transpose2d.prepare),
+}
+
+_OPS: dict[str, Callable[..., Any]] = {
+    op.__name__: op
+    for op in (
+        conv2d.conv1d,
+        conv2d.conv2d,
+        conv_transpose2d.conv_transpose1d,
+        conv_transpose2d.conv_transpose2d,
+        conv_transpose3d.conv_transpose3d,
+        max_pool2d.max_pool1d_with_switches,
+        max_pool2d.max_pool2d_with_switches,
+        max_unpool2d.max_unpool1d,
+        max_unpool2d.max_unpool2d,
+        switches.indices_to_switches,
+        switches.switches_to_indices,
+        sparse_kl.sparse_kl,
+        sparse_sigmoid.sparse_sigmoid,
+    )
+}
+
+_TENSORS = ("input", "weight", "bias", "switches", "indices", "activations", "z")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call of ``op`` would run."""
+
+    op: str
+    algorithm: str
+    """"direct", "winograd" or "torch"."""
+    isa: str
+    """The instruction set of deconvkit's kernels, or of torch's."""
+    dtype: str
+    reason: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.op} ({self.dtype}): {self.algorithm} on {self.isa}, because {self.reason}"
+
+
+def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Plan:
+    """Tell which algorithm and instruction set a call would use, and why, without computing it.
+
+    Example::
+
+        deconvkit.plan("conv_transpose2d", (64, 256, 16, 16), (256, 128, 4, 4), stride=2, padding=1)
+
+    Args:
+        op: a public function of deconvkit, or its name.
+        *args: its arguments in order; in place of a tensor its shape serves.
+        dtype: of the tensors given by their shape; torch's default dtype if None.
+        **kwargs: its arguments by name.
+
+    Returns:
+        A :class:`Plan`; ``str()`` of it is one line. Backward decides for each of its ops by itself.
+
+    Raises:
+        TypeError: an argument that the op would not take.
+        ValueError: an unknown op, or an argument that the op would not take.
+    """
+    name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
+    if name not in _OPS:
+        raise ValueError(f"plan: op: expected one of {', '.join(sorted(_OPS))}, got {name!r}")
+    bound = inspect.signature(_OPS[name]).bind(*args, **kwargs)
+    bound.apply_defaults()
+    arguments = bound.arguments
+    given: torch.dtype | None = None
+    on_cpu = True
+    for key in _TENSORS:
+        value = arguments.get(key)
+        if isinstance(value, Tensor):
+            on_cpu = on_cpu and value.device.type in ("cpu", "meta")
+            given = given or value.dtype
+            arguments[key] = torch.empty_strided(
+                value.shape, value.stride(), dtype=value.dtype, device="meta"
+            )
+        elif value is not None and key in arguments:
+            arguments[key] = torch.empty(value, dtype=_dtype_of(key, dtype, arguments), device="meta")
+    dtype_name = str(dtype or given or torch.get_default_dtype()).removeprefix("torch.")
+
+    if name not in _PREPARE:
+        _OPS[name](*bound.args, **bound.kwargs)  # its own checks; meta tensors compute nothing
+        if name == "conv_transpose3d":
+            return Plan(
+                name, "torch", _torch_isa(), dtype_name, "deconvkit has no kernel in three dimensions"
+            )
+        return Plan(name, "direct", _C.isa(), dtype_name, "it is the only algorithm")
+
+    registered, dims, prepare = _PREPARE[name]
+    input, weight, _, geometry = prepare(name, dims, *arguments.values())
+    stride, _, dilation, size, groups, _, _, algorithm = geometry
+    reason = "it was asked for"
+    if algorithm == "auto":
+        shape = input.shape if input.dim() == dims + 2 else (1, *input.shape)
+        algorithm, reason = _algorithm.choose(
+            _algorithm.Problem(
+                registered, on_cpu, input.dtype, shape, weight.shape, size, stride, dilation, groups
+            )
+        )
+    return Plan(name, algorithm, _torch_isa() if algorithm == "torch" else _C.isa(), dtype_name, reason)
+
+
+def _dtype_of(key: str, dtype: torch.dtype | None, arguments: dict[str, Any]) -> torch.dtype:
+    if key == "indices":
+        return torch.int64
+    if key == "switches":
+        kernel = arguments["kernel_size"]
+        return switch_dtype((kernel, kernel) if isinstance(kernel, int) else (kernel[0], kernel[-1]))
+    return dtype or torch.get_default_dtype()
+
+
+def _torch_isa() -> str:
+    return torch.backends.cpu.get_cpu_capability().lower()
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What this installation computes with."""
+
+    deconvkit: str
+    torch: str
+    python: str
+    platform: str
+    isa: str
+    """The instruction set in use; the environment variable DECONVKIT_ISA forces one."""
+    available_isas: tuple[str, ...]
+    threads: int
+    cuda: str
+    """The CUDA module, or why there is none."""
+
+    def __str__(self) -> str:
+        """One line for each fact."""
+        rows = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return "\n".join(
+            f"{name:15} {', '.join(value) if isinstance(value, tuple) else value}" for name, value in rows
+        )
+
+
+def backend_info() -> BackendInfo:
+    """Versions, instruction sets, threads and the CUDA module, or why it is missing. ``str()`` is a table."""
+    return BackendInfo(
+        deconvkit=__version__,
+        torch=torch.__version__,
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        isa=_C.isa(),
+        available_isas=tuple(_C.available_isas()),
+        threads=torch.get_num_threads(),
+        cuda="none: this version of deconvkit has no CUDA kernels",
+    )
