@@ -15,6 +15,7 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/epilogue.h"
+#include "cpu/integers.h"
 #include "cpu/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/stage.h"
@@ -22,13 +23,6 @@
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 namespace {
-
-constexpr int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-// The size of the parts when n is cut into as few parts of at most `most` as can be, all about alike.
-constexpr int64_t balanced(int64_t n, int64_t most) { return ceil_div(n, ceil_div(n, most)); }
 
 // The offsets that the taps of one axis span, over all phases.
 struct Span {
@@ -97,18 +91,21 @@ class Gather {
   void run() {
     if (packed_bytes_) {
       const int64_t panels = ceil_div(padded_, kCols);
-      parallel_for(p_.groups * blocks_c_ * panels, threads_, [&](int64_t i) {
-        const int64_t panel = i % panels, block = i / panels % blocks_c_, group = i / panels / blocks_c_;
-        const int64_t c0 = block * cb_, clen = min64(cb_, p_.in_channels - c0);
-        pack_panel(group, c0, clen, panel * kCols, packed_at(group, c0, clen, panel * kCols));
-      });
+      parallel_tasks(
+          p_.groups * blocks_c_ * panels, threads_,
+          [&](int64_t i, int thread) {
+            const int64_t panel = i % panels, block = i / panels % blocks_c_, group = i / panels / blocks_c_;
+            const int64_t c0 = block * cb_, clen = min64(cb_, p_.in_channels - c0);
+            pack_panel(thread, group, c0, clen, panel * kCols, packed_at(group, c0, clen, panel * kCols));
+          },
+          false);
     }
     const int64_t blocks = blocks_n_ * blocks_h_ * blocks_w_;
-    parallel_for(
+    parallel_tasks(
         p_.groups * chunks_ * blocks, threads_,
-        [&](int64_t i) {
+        [&](int64_t i, int thread) {
           const int64_t block = i % blocks, chunk = i / blocks % chunks_, group = i / blocks / chunks_;
-          Task task(*this, group, chunk * chunk_, block / (blocks_h_ * blocks_w_),
+          Task task(*this, thread, group, chunk * chunk_, block / (blocks_h_ * blocks_w_),
                     block / blocks_w_ % blocks_h_, block % blocks_w_);
           task.run();
         },
@@ -268,11 +265,11 @@ class Gather {
     return packed_ + taps_ * (group * p_.in_channels * padded_ + c0 * padded_ + m0 * clen);
   }
 
-  char* thread_memory() const { return thread_base_ + omp_get_thread_num() * thread_bytes_; }
+  char* thread_memory(int thread) const { return thread_base_ + thread * thread_bytes_; }
 
-  void pack_panel(int64_t group, int64_t c0, int64_t clen, int64_t m0, C* to) const {
+  void pack_panel(int thread, int64_t group, int64_t c0, int64_t clen, int64_t m0, C* to) const {
     const int64_t width = panel_width<C>(p_.out_channels, m0);
-    int64_t* at = reinterpret_cast<int64_t*>(thread_memory() + panel_taps_at_);
+    int64_t* at = reinterpret_cast<int64_t*>(thread_memory(thread) + panel_taps_at_);
     for (int64_t k = 0; k < kernel_cells(); ++k) at[k] = at_[k] < 0 ? -1 : at_[k] * clen * width;
     const T* w =
         static_cast<const T*>(p_.weight.data) + group * p_.weight.group + m0 * p_.weight.m + c0 * p_.weight.c;
@@ -302,8 +299,9 @@ class Gather {
 template <class T>
 class Gather<T>::Task {
  public:
-  Task(const Gather& g, int64_t group, int64_t m0, int64_t block_n, int64_t block_h, int64_t block_w)
-      : g_(g), p_(g.p_), group_(group), m0_(m0) {
+  Task(const Gather& g, int thread, int64_t group, int64_t m0, int64_t block_n, int64_t block_h,
+       int64_t block_w)
+      : g_(g), p_(g.p_), thread_(thread), group_(group), m0_(m0) {
     n0_ = block_n * g.nb_, nb_ = min64(g.nb_, p_.batch - n0_);
     h0_ = block_h * g.hb_, hb_ = min64(g.hb_, p_.h.cells() - h0_);
     w0_ = block_w * g.wb_, wb_ = min64(g.wb_, p_.w.cells() - w0_);
@@ -320,7 +318,7 @@ class Gather<T>::Task {
     const int64_t cb = g.cb_;
     to_ = g.fold_ ? Strides4{(r1_ - r0_) * (x1_ - x0_) * cb, 1, (x1_ - x0_) * cb, cb}
                   : Strides4{cb, 1, (x1_ - x0_) * nb_ * cb, nb_ * cb};
-    char* base = g.thread_memory();
+    char* base = g.thread_memory(thread);
     zeros_ = reinterpret_cast<C*>(base + g.stage_at_);
     sums_ = reinterpret_cast<C*>(base + g.sums_at_);
     panel_ = reinterpret_cast<C*>(base + g.panel_at_);
@@ -341,7 +339,7 @@ class Gather<T>::Task {
         if (g_.packed_bytes_) {
           panel = g_.packed_at(group_, c0, clen, m0_ + m);
         } else {
-          g_.pack_panel(group_, c0, clen, m0_ + m, panel_);
+          g_.pack_panel(thread_, group_, c0, clen, m0_ + m, panel_);
         }
         multiply(panel, clen, m, c0 > 0);
       }
@@ -523,6 +521,7 @@ class Gather<T>::Task {
 
   const Gather& g_;
   const GatherProblem& p_;
+  int thread_;
   int64_t group_, m0_, n0_, nb_, h0_, hb_, w0_, wb_, chunk_, cells_, tiles_, r0_, r1_, x0_, x1_;
   Strides4 to_;
   C *zeros_, *sums_, *panel_, *line_;

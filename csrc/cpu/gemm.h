@@ -92,4 +92,68 @@ struct GatherKernels {
 template <class C>
 constexpr GatherKernels<C> kGatherKernels{};
 
+// A run of positions that both factors of an outer product walk through, in positions.
+struct Run {
+  int32_t a, b, count;
+};
+
+// One factor: `at` elements from one position to the next, `step` from one step of a run to the next.
+template <class C>
+struct Factor {
+  const C* data;
+  int64_t at, step;
+};
+
+// out[i][·] += Σ_runs Σ_k a[run.a·at + k·step + i] · b[run.b·at + k·step + ·]
+template <class C>
+using OuterKernel = void (*)(const Factor<C>& a, const Factor<C>& b, const Run* runs, int64_t count, C* out,
+                             int64_t ldc);
+
+template <class C, int R, int V>
+[[gnu::noinline]] void outer_kernel(const Factor<C>& a, const Factor<C>& b, const Run* runs, int64_t count,
+                                    C* out, int64_t ldc) {
+  constexpr int L = kLanes<C>;
+  using W = Vec<C, L>;
+  W acc[R][V] = {};
+  for (const Run* run = runs; run < runs + count; ++run) {
+    const C* p = a.data + run->a * a.at;
+    const C* q = b.data + run->b * b.at;
+    const int64_t p_step = a.step, q_step = b.step;
+    for (int64_t k = run->count; k > 0; --k, p += p_step, q += q_step) {
+      W x[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) x[v] = load_vec<L>(q + v * L);
+#pragma GCC unroll 16
+      for (int i = 0; i < R; ++i) {
+        const W y = splat<C, L>(p[i]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) acc[i][v] += y * x[v];
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      C* o = out + i * ldc + v * L;
+      store_vec<L>(o, load_vec<L>(o) + acc[i][v]);
+    }
+  }
+}
+
+template <class C>
+struct OuterKernels {
+  OuterKernel<C> table[kTileRows][kTileVecs];
+
+  constexpr OuterKernels() : table() { fill<kTileRows>(); }
+  template <int R>
+  constexpr void fill() {
+    table[R - 1][0] = outer_kernel<C, R, 1>;
+    table[R - 1][1] = outer_kernel<C, R, 2>;
+    if constexpr (R > 1) fill<R - 1>();
+  }
+};
+template <class C>
+constexpr OuterKernels<C> kOuterKernels{};
+
 }  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

@@ -32,27 +32,35 @@ class FloatMode {
 #endif
 };
 
-// Calls f(i) for every i in [0, n). Tasks are handed out one by one where dynamic, else in contiguous ranges;
-// f must not let its results depend on which thread runs it. Starts no thread for a single task.
+// Calls f(i, thread) for every i in [0, n), thread in [0, threads) being whose scratch memory f may use.
+// Tasks are handed out one by one where dynamic, else in contiguous ranges; f must not let its results depend
+// on which thread runs it. Starts no thread for a single task.
 template <class F>
-inline void parallel_for(int64_t n, int threads, F&& f, bool dynamic = false) {
+inline void parallel_tasks(int64_t n, int threads, F&& f, bool dynamic) {
   if (threads > n) threads = static_cast<int>(n);
   if (threads <= 1) {
-    for (int64_t i = 0; i < n; ++i) f(i);
+    for (int64_t i = 0; i < n; ++i) f(i, 0);
     return;
   }
   const unsigned mode = FloatMode::current();
 #pragma omp parallel num_threads(threads)
   {
     const FloatMode guard(mode);
+    const int thread = omp_get_thread_num();
     if (dynamic) {
 #pragma omp for schedule(dynamic, 1)
-      for (int64_t i = 0; i < n; ++i) f(i);
+      for (int64_t i = 0; i < n; ++i) f(i, thread);
     } else {
 #pragma omp for schedule(static)
-      for (int64_t i = 0; i < n; ++i) f(i);
+      for (int64_t i = 0; i < n; ++i) f(i, thread);
     }
   }
+}
+
+// The same for tasks without scratch memory: f(i).
+template <class F>
+inline void parallel_for(int64_t n, int threads, F&& f, bool dynamic = false) {
+  parallel_tasks(n, threads, [&](int64_t i, int) { f(i); }, dynamic);
 }
 
 // Two loops one after the other in one region: every first(i) is done before any second(j) starts.

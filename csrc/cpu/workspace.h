@@ -17,7 +17,7 @@
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
-enum class Slot { kStrip, kTaps, kWeights, kInput, kProducts, kShared, kPlan, kGather, kCount };
+enum class Slot { kStrip, kTaps, kWeights, kInput, kProducts, kShared, kPlan, kGather, kOuter, kCount };
 
 namespace workspace_detail {
 
