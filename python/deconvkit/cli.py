@@ -1,0 +1,144 @@
+"""The ``deconvkit`` command.
+
+A verb is an entry of ``COMMANDS``: what it takes and what it runs. The work is imported when the verb runs, so that
+``--help`` and ``info`` need none of it.
+
+Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+class CommandError(Exception):
+    """What went wrong, in one line for the user."""
+
+
+class Command(NamedTuple):
+    """A verb of the command line."""
+
+    summary: str
+    examples: str
+    arguments: Callable[[ArgumentParser], None]
+    run: Callable[..., None]  # takes the arguments by name
+    extra: str  # the optional dependencies it needs
+
+
+def _demo_arguments(parser: ArgumentParser) -> None:
+    from jsonargparse.typing import NonNegativeInt
+
+    parser.add_argument(
+        "--out", type=str, default="demo_out", help="folder for the pictures, made if missing"
+    )
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="seed of patches and weights")
+
+
+def _demo(out: str, seed: int) -> None:
+    from deconvkit import demo
+
+    missed = demo.run(out, seed).missed()
+    if missed:
+        raise CommandError("missed what was wanted: " + "; ".join(missed))
+
+
+def _no_arguments(parser: ArgumentParser) -> None:
+    pass
+
+
+def _info() -> None:
+    import deconvkit
+
+    info = deconvkit.backend_info()
+    width = max(map(len, info))
+    for name, value in info.items():
+        print(f"{name:<{width}}  {', '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
+
+
+COMMANDS = {
+    "demo": Command(
+        "Train a sparse autoencoder on two photographs, draw what it learned, time a few layers.",
+        "  deconvkit demo\n  deconvkit demo --out pictures --seed 3",
+        _demo_arguments,
+        _demo,
+        "demo",
+    ),
+    "info": Command(
+        "Versions, instruction set and threads: what to put into a bug report.",
+        "  deconvkit info",
+        _no_arguments,
+        _info,
+        "demo",
+    ),
+}
+
+
+def _parser() -> ArgumentParser:
+    from argparse import RawDescriptionHelpFormatter
+
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+    class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+        pass
+
+    def make(description: str, examples: str, **options: Any) -> ArgumentParser:
+        return ArgumentParser(
+            description=description, epilog=f"examples:\n{examples}", formatter_class=Formatter, **options
+        )
+
+    parser = make(
+        "Transposed convolution, pooling with switches and the sparsity penalty for PyTorch.",
+        "\n".join(command.examples for command in COMMANDS.values()),
+        prog="deconvkit",
+    )
+    verbs = parser.add_subcommands(dest="command", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        verb = make(command.summary, command.examples)
+        command.arguments(verb)
+        verbs.add_subcommand(name, verb, help=command.summary)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    name = "deconvkit"
+    extra = "demo"
+    try:
+        if arguments == ["info"]:  # works without any extra
+            _info()
+            return 0
+        values: dict[str, Any] = _parser().parse_args(arguments).as_dict()
+        chosen = values["command"]
+        name, extra = f"deconvkit {chosen}", COMMANDS[chosen].extra
+        COMMANDS[chosen].run(**values[chosen])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _fail(name, "interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone: say nothing, and keep Python from flushing into the pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        return _fail(
+            name, f"{error.name} is not installed; mend it with: pip install 'deconvkit[{extra}]'", 1
+        )
+    except (CommandError, ImportError, OSError, MemoryError) as error:
+        return _fail(name, str(error) or type(error).__name__, 1)
+    return 0
+
+
+def _fail(name: str, message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"{name}: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
