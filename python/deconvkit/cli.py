@@ -1,7 +1,7 @@
 """The ``deconvkit`` command.
 
-A verb is an entry of ``COMMANDS``: what it takes and what it runs. The work is imported when the verb runs, so that
-``--help`` and ``info`` need none of it.
+A verb is an entry of ``COMMANDS``: what it takes and what it runs. The work is imported when the verb runs,
+so that ``--help`` and ``info`` need none of it.
 
 Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 interrupted.
 """

@@ -28,8 +28,8 @@ def interleaved(
 ) -> dict[str, Seconds]:
     """Time each candidate once a round, so that a slow spell of the machine hits all of them.
 
-    The first call of each is a warm-up. A sample is as many calls in a row as take ``sample`` seconds, their results
-    dropped at once; every other round goes through the candidates backwards.
+    The first two calls of each are a warm-up. A sample is as many calls in a row as take ``sample``
+    seconds, their results dropped at once; every other round goes through the candidates backwards.
 
     Args:
         candidates: what to call, by name.
@@ -54,7 +54,7 @@ def interleaved(
         for round_ in range(rounds):
             if round_ >= 5 and time.perf_counter() - begin > budget:
                 break
-            for name in candidates if round_ % 2 == 0 else reversed(candidates):
+            for name in candidates if round_ % 2 == 0 else reversed(list(candidates)):
                 call, repeats = candidates[name], range(calls[name])
                 start = time.perf_counter()
                 for _ in repeats:

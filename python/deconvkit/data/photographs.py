@@ -32,8 +32,8 @@ def grey(image: NDArray[Any]) -> Array:
 class PatchScale(NamedTuple):
     """How a value of a patch without its mean becomes one in [0.1, 0.9], and back.
 
-    Values are clipped at ±``limit``, three standard deviations, and −limit … limit is mapped to 0.1 … 0.9, where a
-    sigmoid can follow.
+    Values are clipped at ±``limit``, three standard deviations, and −limit … limit is mapped to 0.1 … 0.9,
+    where a sigmoid can follow.
     """
 
     limit: float
@@ -53,7 +53,9 @@ class PatchScale(NamedTuple):
 
 
 def random_patches(images: Sequence[Array], count: int, size: int, generator: np.random.Generator) -> Array:
-    """``count`` size×size patches from random places, as many from each image: (count, size²), without their means.
+    """``count`` size×size patches from random places of the images, without their means: (count, size²).
+
+    Each image gives as many.
 
     Raises:
         ValueError: no image, or one smaller than a patch.
@@ -77,7 +79,7 @@ def random_patches(images: Sequence[Array], count: int, size: int, generator: np
 
 
 def tile(image: Array, size: int) -> Array:
-    """Cut an image into size×size tiles in row-major order, edges that fill no tile cut off: (tiles, size²)."""
+    """Cut an image into size×size tiles, row by row; edges that fill no tile are left out: (tiles, size²)."""
     rows, columns = image.shape[0] // size, image.shape[1] // size
     cut = image[: rows * size, : columns * size].reshape(rows, size, columns, size)
     return cut.transpose(0, 2, 1, 3).reshape(rows * columns, size * size)

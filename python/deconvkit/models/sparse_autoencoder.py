@@ -37,8 +37,8 @@ class SparseAutoencoder(nn.Module):
 
     With D = 64 pixels of an 8×8 patch and N = 25 it has 3,289 parameters.
 
-    The reconstruction is a sigmoid: bring the data into [0, 1] first, better into [0.1, 0.9]. ρ̂ is the mean over the
-    batch: train on the whole set at once (L-BFGS), or on batches well above 1/ρ samples.
+    The reconstruction is a sigmoid: bring the data into [0, 1] first, better into [0.1, 0.9]. ρ̂ is the
+    mean over the batch: train on the whole set at once (L-BFGS), or on batches well above 1/ρ samples.
 
     Args:
         in_features: D, the values of one sample.
@@ -51,15 +51,15 @@ class SparseAutoencoder(nn.Module):
         dtype: dtype of the parameters.
 
     Raises:
-        ValueError: a size below 1 or a negative ``weight_decay``; ``rho`` and ``beta`` are checked in the forward.
+        ValueError: a size below 1 or a negative ``weight_decay``. The forward checks ``rho`` and ``beta``.
 
     Example:
         >>> model = SparseAutoencoder(64, 25)
         >>> output = model(patches)  # (M, 64)
         >>> model.loss(output, patches).backward()
 
-    Source: the lecture's "The Sparsity Parameter"; Ng, "Sparse autoencoder" (CS294A notes, 2011), whose recipe and
-    initialisation these are.
+    Source: the lecture's "The Sparsity Parameter"; for recipe and initialisation Ng, "Sparse autoencoder"
+    (CS294A notes, 2011).
     """
 
     def __init__(
@@ -110,8 +110,8 @@ class SparseAutoencoder(nn.Module):
 
             J = (1/2M) Σ‖x̂ − x‖² + (λ/2)(‖W1‖² + ‖W2‖²) + β Σ_j KL(ρ‖ρ̂_j)
 
-        The first term is the sum over the values of a sample and the mean over the samples; the second has no biases;
-        in the third ρ̂_j is the mean of unit j over the batch.
+        The first term is the sum over the values of a sample and the mean over the samples; the second has no
+        biases; in the third ρ̂_j is the mean of unit j over the batch.
 
         Args:
             output: what the forward gave.
@@ -123,7 +123,7 @@ class SparseAutoencoder(nn.Module):
         Raises:
             ValueError: ``target`` has another shape than the reconstruction.
 
-        Source: the lecture's "autoencoder cost function" with the mean over samples and the weight decay of Ng's notes.
+        Source: the lecture's "autoencoder cost function", with the mean and the weight decay of Ng's notes.
         """
         if target.shape != output.reconstruction.shape:
             raise ValueError(

@@ -1,4 +1,5 @@
-"""Pictures of what networks have learned. Every function returns a matplotlib Figure; nothing is shown or saved.
+"""Pictures of what networks have learned.
 
-Needs the extra [demo]. Arrays are NumPy's; images have values in [0, 1].
+Every function returns a matplotlib Figure; nothing is shown or saved. Needs the extra [demo]. Arrays are
+NumPy's; images have values in [0, 1].
 """

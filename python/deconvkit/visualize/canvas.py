@@ -1,4 +1,4 @@
-"""What all pictures share: figures without pyplot's global state, images without ticks, files written whole."""
+"""What all pictures share: figures without pyplot's global state, images without ticks, whole files."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def new_figure(
     right: float = _MARGIN,
     bottom: float = _MARGIN,
 ) -> Figure:
-    """An empty figure of width × height inches, titled at the top left, with a note of one or two lines below.
+    """An empty figure of width × height inches, titled at the top left, with a note of one or two lines.
 
-    The margins, in inches, are kept free of axes: ``left`` and ``bottom`` need room for labels where axes have any.
+    The margins, in inches, are kept free of axes: ``left`` and ``bottom`` need room where axes have labels.
     """
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -55,7 +55,7 @@ def new_figure(
 
 
 def show_image(axes: Axes, image: Any, title: str = "", note: str = "", **options: Any) -> Any:
-    """Draw an image in [0, 1] (or vmin … vmax) in grey, pixel by pixel, without ticks; the note goes below it."""
+    """Draw an image in [0, 1] (or vmin … vmax) in grey, pixel by pixel; the note goes below it."""
     shown = axes.imshow(
         image, **{"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "nearest", **options}
     )

@@ -15,10 +15,10 @@ Array = NDArray[np.float64]
 
 
 def orientation_index(fields: Array) -> Array:
-    """How much each field varies along one direction only: 1 a straight bar or grating, about .15 random weights.
+    """How far each field varies along one direction only: 1 for a bar or a grating, near .15 for noise.
 
-    The coherence of the gradient structure tensor summed over the field, (λ1 − λ2)/(λ1 + λ2) with its eigenvalues
-    λ1 ≥ λ2 (Bigün and Granlund, 1987): (N, height, width) → (N,). A constant field has 0.
+    The coherence of the gradient structure tensor summed over the field, (λ1 − λ2)/(λ1 + λ2) with its
+    eigenvalues λ1 ≥ λ2 (Bigün and Granlund, 1987): (N, height, width) → (N,). A constant field has 0.
     """
     down, across = np.gradient(fields, axis=(1, 2))
     xx, yy, xy = ((a * b).sum((1, 2)) for a, b in ((across, across), (down, down), (across, down)))
@@ -44,8 +44,8 @@ def mosaic(fields: Array, columns: int, gap: int = 1) -> Array:
 def receptive_fields(learned: Array, untrained: Array, title: str, note: str) -> Figure:
     """Learned receptive fields beside those before training, (N, height, width) both.
 
-    Each field is scaled by its own largest weight: grey is 0, white the largest positive weight. The learned ones
-    are sorted by orientation index.
+    Each field is scaled by its own largest weight: grey is 0, white that weight. Both are sorted by
+    orientation index.
     """
     columns = math.ceil(math.sqrt(len(learned)))
     figure = canvas.new_figure(9.2, 5.75, title, note, bottom=0.85)
@@ -67,5 +67,5 @@ def receptive_fields(learned: Array, untrained: Array, title: str, note: str) ->
     bar = figure.colorbar(shown, cax=scale, orientation="horizontal", ticks=[-1, 0, 1])
     bar.set_ticklabels(["−largest", "0", "largest weight of the field"])
     bar.ax.tick_params(labelsize=8.5, colors=canvas.QUIET, length=2)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure

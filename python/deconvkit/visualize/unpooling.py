@@ -26,7 +26,7 @@ class UnpooledPicture(NamedTuple):
 
 
 def spread(unpooled: Array, sigma: float = 2.0) -> Array:
-    """Fill the zeros between unpooled values with the near values' mean, weighted by a Gaussian of ``sigma`` pixels."""
+    """Fill the zeros between values with the mean of those near, by a Gaussian weight of ``sigma`` pixels."""
     rows, columns = (
         np.exp(-0.5 * ((np.arange(n)[:, None] - np.arange(n)) / sigma) ** 2) for n in unpooled.shape
     )
@@ -51,7 +51,7 @@ def in_place(unpooled: Array, original: Array) -> float:
 def unpooling(
     pictures: Sequence[UnpooledPicture], window: tuple[slice, slice], title: str, note: str
 ) -> Figure:
-    """One row a picture: original, pooled, unpooled with switches and without; drawn inside ``window`` of (H, W)."""
+    """A row a picture: original, pooled, unpooled with switches and without; inside ``window``."""
     height, width = (w.stop - w.start for w in window)
     row = 3.1 * height / width + 0.42
     figure = canvas.new_figure(4 * 3.2 + 0.4, 1.05 + row * len(pictures), title, note)
