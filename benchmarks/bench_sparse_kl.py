@@ -1,0 +1,5 @@
+"""sparse_sigmoid, forward and fused backward, against torch on the layers of benchmarks/layers.py."""
+
+
+def test_sparse_kl(run_case) -> None:
+    run_case()
