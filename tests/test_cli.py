@@ -1,0 +1,187 @@
+"""The command line: what it says, and its exit codes."""
+
+import builtins
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import deconvkit
+from deconvkit import cli
+
+ENVIRONMENT = os.environ | {"PYTHONUNBUFFERED": "1"}
+
+
+def main(*arguments: str) -> int:
+    try:
+        return cli.main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in cli.COMMANDS)])
+def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(*arguments) == 0
+    text = capsys.readouterr().out
+    assert "examples:\n  deconvkit" in text
+    for name, command in cli.COMMANDS.items():
+        if len(arguments) == 1:
+            assert name in text
+            assert command.summary.split()[0] in text
+    if arguments == ["demo", "--help"]:
+        assert "--out" in text
+        assert "--seed" in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("--version") == 0
+    assert deconvkit.__version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["bogus"],
+        ["demo", "--seed", "x"],
+        ["demo", "--seed", "-1"],
+        ["demo", "--out"],
+        ["demo", "more"],
+        ["--bogus"],
+        ["info", "--out", "x"],
+    ],
+)
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "usage: deconvkit" in err
+    assert "error:" in err
+
+
+def test_info_tells_what_backend_info_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("info") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [name.split()[0] for name in deconvkit.backend_info()]
+    assert any(deconvkit.__version__ in line for line in lines)
+
+
+@pytest.mark.parametrize("missing", ["jsonargparse", "matplotlib", "sklearn", "tqdm"])
+def test_missing_extra_is_one_line(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, "deconvkit.demo", raising=False)
+    monkeypatch.delattr(deconvkit, "demo", raising=False)
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.split(".")[0] == missing:
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert main("demo", "--out", str(tmp_path)) == 1
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1].endswith(
+        f"{missing} is not installed; mend it with: pip install 'deconvkit[demo]'"
+    )
+    assert main("info") == 0
+
+
+def test_out_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main("demo", "--out", str(file)) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == f"deconvkit demo: --out: {file} is a file, not a folder\n"
+    assert main("demo", "--out", str(file / "below")) == 1
+    assert (
+        capsys.readouterr().err
+        == f"deconvkit demo: --out: {file / 'below'} cannot be written (Not a directory)\n"
+    )
+
+
+def test_out_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if os.geteuid() == 0:
+        folder = Path("/proc/deconvkit")  # not even root makes folders there
+    else:
+        tmp_path.chmod(0o500)
+        folder = tmp_path / "pictures"
+    assert main("demo", "--out", str(folder)) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith(f"deconvkit demo: --out: {folder} cannot be written (")
+    assert err.count("\n") == 1
+
+
+def test_missed_figures_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from deconvkit import demo
+
+    monkeypatch.setattr(demo, "run", lambda out, seed: demo.Report(gradient_error=1.0, rho_hat=(0.01, 0.01)))
+    assert main("demo") == 1
+    assert capsys.readouterr().err == (
+        "deconvkit demo: missed what was wanted: gradient error 1.0e+00 (< 1e-09); "
+        "orientation index 0.00 (>= 0.5)\n"
+    )
+
+
+def test_arguments_reach_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deconvkit import demo
+
+    seen = []
+
+    def run(out: str, seed: int) -> demo.Report:
+        seen.append((out, seed))
+        return demo.Report(gradient_error=0.0, rho_hat=(0.01, 0.01), orientation=0.7)
+
+    monkeypatch.setattr(demo, "run", run)
+    assert main("demo") == 0
+    assert main("demo", "--seed", "7", "--out", "there") == 0
+    assert seen == [("demo_out", 0), ("there", 7)]
+
+
+def run_until_training(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start the command as a program of its own and wait until training is under way."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deconvkit", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        **options,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("gradient"):
+            return process
+    raise AssertionError(process.communicate()[1])
+
+
+def test_interrupted_is_one_line_and_130(tmp_path: Path) -> None:
+    process = run_until_training("demo", "--out", str(tmp_path / "out"))
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "deconvkit demo: interrupted"
+    assert "Traceback" not in err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    process = run_until_training("demo", "--out", str(tmp_path / "out"))
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert process.wait(timeout=120) == 1
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
