@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from deconvkit._version import __version__
+
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
@@ -96,6 +98,7 @@ def _parser() -> ArgumentParser:
         "Transposed convolution, pooling with switches and the sparsity penalty for PyTorch.",
         "\n".join(command.examples for command in COMMANDS.values()),
         prog="deconvkit",
+        version=__version__,
     )
     verbs = parser.add_subcommands(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
