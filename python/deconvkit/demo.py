@@ -7,10 +7,12 @@ all 10,000 of them in one batch, by L-BFGS in float64. Needs the extra [demo].
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +179,7 @@ def train(model: SparseAutoencoder, data: Tensor, iterations: int) -> tuple[floa
         line_search_fn="strong_wolfe",
     )
     state = optimiser.state[next(model.parameters())]
-    with tqdm(total=iterations, desc="training", unit="it") as bar:
+    with _bar(None, "training", total=iterations) as bar:
 
         def cost() -> float:
             optimiser.zero_grad()
@@ -195,7 +197,7 @@ def train(model: SparseAutoencoder, data: Tensor, iterations: int) -> tuple[floa
 def _check_gradient(model: SparseAutoencoder, data: Tensor) -> float:
     sample = data[:: max(1, len(data) // 100)]
     parameters = list(model.parameters())
-    with tqdm(total=sum(p.numel() for p in parameters), desc="gradient check", unit="weight") as bar:
+    with _bar(None, "gradient check", sum(p.numel() for p in parameters), "weight") as bar:
 
         def counted(places: range) -> Iterator[int]:
             for i in places:
@@ -299,7 +301,7 @@ def _layers() -> Iterator[tuple[str, Callable[[], Tensor], Callable[[], Tensor]]
     )
     yield (
         "max_unpool2d, 4x64x56x56, 2x2",
-        lambda: F.max_unpool2d(pooled, indices, 2),
+        lambda: F.max_unpool2d(pooled, indices, [2, 2]),
         lambda: deconvkit.max_unpool2d(pooled, switches, 2),
     )
 
@@ -325,12 +327,12 @@ def _layers() -> Iterator[tuple[str, Callable[[], Tensor], Callable[[], Tensor]]
         (16, 256, 128, 16, 4, 1, 0),
         (16, 128, 3, 32, 5, 2, 1),
     ):
-        code, weight = torch.randn(batch, channels, size, size), torch.randn(channels, out, kernel, kernel)
+        tensors = torch.randn(batch, channels, size, size), torch.randn(channels, out, kernel, kernel)
         options: dict[str, Any] = {"stride": 2, "padding": padding, "output_padding": extra}
         yield (
             f"conv_transpose2d, {batch}x{channels}x{size}x{size} to {out}, {kernel}x{kernel}, stride 2",
-            lambda c=code, w=weight, o=options: F.conv_transpose2d(c, w, **o),  # type: ignore[misc]
-            lambda c=code, w=weight, o=options: deconvkit.conv_transpose2d(c, w, **o),  # type: ignore[misc]
+            partial(F.conv_transpose2d, *tensors, **options),
+            partial(deconvkit.conv_transpose2d, *tensors, **options),
         )
 
 
@@ -370,8 +372,9 @@ def _writable_folder(out: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _bar(items: Any, what: str, total: int | None = None) -> Any:
-    return tqdm(items, desc=what, total=total)
+def _bar(items: Any, what: str, total: int | None = None, unit: str = "it") -> Any:
+    """A progress bar on stderr; where nobody watches, in a log, it moves seldom."""
+    return tqdm(items, desc=what, total=total, unit=unit, mininterval=0.1 if sys.stderr.isatty() else 5.0)
 
 
 def _say(name: str, text: str) -> None:
