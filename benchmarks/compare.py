@@ -30,7 +30,7 @@ from tqdm import tqdm
 import deconvkit
 from benchmarks import cases
 from benchmarks.layers import LAYERS, Layer
-from deconvkit import timing
+from deconvkit import _C, timing
 
 RESULTS = Path(__file__).parent / "results"
 DTYPES = {
@@ -80,9 +80,8 @@ def commit() -> str:
 
 def versions() -> str:
     """The versions that decide the figures."""
-    isa = deconvkit.backend_info()["isa"]
     libc = " ".join(platform.libc_ver())
-    return f"deconvkit {deconvkit.__version__} ({isa}); torch {torch.__version__}; {libc}"
+    return f"deconvkit {deconvkit.__version__} ({_C.isa()}); torch {torch.__version__}; {libc}"
 
 
 def keep_freed_memory() -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from deconvkit.ops.sparse_kl import sparse_sigmoid
+from deconvkit.nn import SparseSigmoid
 
 
 class SparseAutoencoderOutput(NamedTuple):
@@ -51,7 +51,7 @@ class SparseAutoencoder(nn.Module):
         dtype: dtype of the parameters.
 
     Raises:
-        ValueError: a size below 1 or a negative ``weight_decay``. The forward checks ``rho`` and ``beta``.
+        ValueError: a size below 1, ``rho`` outside (0, 1), ``beta`` not finite, ``weight_decay`` negative.
 
     Example:
         >>> model = SparseAutoencoder(64, 25)
@@ -80,9 +80,10 @@ class SparseAutoencoder(nn.Module):
                 raise ValueError(f"SparseAutoencoder: {name}: expected an int >= 1, got {value!r}")
         if not weight_decay >= 0:
             raise ValueError(f"SparseAutoencoder: weight_decay: expected a number >= 0, got {weight_decay!r}")
-        self.rho, self.beta, self.weight_decay, self.group = rho, beta, weight_decay, group
+        self.weight_decay = weight_decay
         self.encoder = nn.Linear(in_features, code_size, device=device, dtype=dtype)
         self.decoder = nn.Linear(code_size, in_features, device=device, dtype=dtype)
+        self.sparse_sigmoid = SparseSigmoid(rho, beta, group=group)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -102,7 +103,7 @@ class SparseAutoencoder(nn.Module):
 
     def forward(self, input: Tensor) -> SparseAutoencoderOutput:
         """Reconstruct a batch (M, D); the penalty belongs to the whole batch."""
-        code, penalty = sparse_sigmoid(self.encoder(input), self.rho, self.beta, group=self.group)
+        code, penalty = self.sparse_sigmoid(self.encoder(input))
         return SparseAutoencoderOutput(self.decode(code), code, penalty)
 
     def loss_terms(self, output: SparseAutoencoderOutput, target: Tensor) -> SparseAutoencoderLoss:
@@ -141,5 +142,5 @@ class SparseAutoencoder(nn.Module):
         return self.loss_terms(output, target).total
 
     def extra_repr(self) -> str:
-        """The numbers that are no layer's."""
-        return f"rho={self.rho}, beta={self.beta}, weight_decay={self.weight_decay}"
+        """Describe what no layer describes."""
+        return f"weight_decay={self.weight_decay}"
