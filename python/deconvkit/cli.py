@@ -57,7 +57,12 @@ def _no_arguments(parser: ArgumentParser) -> None:
 def _info() -> None:
     import deconvkit
 
-    info = deconvkit.backend_info()
+    if hasattr(deconvkit, "backend_info"):
+        info = deconvkit.backend_info()
+    else:
+        from deconvkit import _C
+
+        info = {"deconvkit": __version__, "isa": _C.isa(), "available": _C.available_isas()}
     width = max(map(len, info))
     for name, value in info.items():
         print(f"{name:<{width}}  {', '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
