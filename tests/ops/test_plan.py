@@ -1,0 +1,237 @@
+"""plan() says what the ops then do; backend_info() what they do it with."""
+
+import dataclasses
+import platform
+import random
+
+import pytest
+import torch
+
+import deconvkit
+from deconvkit import _C, backend_info, plan
+from deconvkit.ops import _library as library
+from deconvkit.ops._convolution import ALGORITHM_CODES
+
+# Shapes and arguments of every public op.
+CALLS = {
+    "conv1d": (((2, 4, 9), (6, 2, 3)), dict(padding="same", groups=2)),
+    "conv2d": (((2, 4, 9, 8), (6, 4, 3, 3), (6,)), dict(stride=2, padding=1)),
+    "conv_transpose1d": (((4, 9), (4, 6, 3)), dict(stride=2, output_padding=1)),
+    "conv_transpose2d": (((2, 4, 5, 5), (4, 6, 5, 5)), dict(stride=2, padding=2, output_padding=1)),
+    "conv_transpose3d": (((2, 4, 3, 3, 3), (4, 6, 2, 2, 2), (6,)), dict(stride=2)),
+    "max_pool1d_with_switches": (((2, 3, 8),), dict(kernel_size=2)),
+    "max_pool2d_with_switches": (((2, 3, 8, 8),), dict(kernel_size=2)),
+    "max_unpool1d": (((2, 3, 4), (2, 3, 4)), dict(kernel_size=2)),
+    "max_unpool2d": (((2, 3, 4, 4), (2, 3, 4, 4)), dict(kernel_size=(2, 2))),
+    "switches_to_indices": (((2, 3, 4, 4),), dict(input_size=(8, 8), kernel_size=2)),
+    "indices_to_switches": (((2, 3, 4, 4),), dict(input_size=(8, 8), kernel_size=2)),
+    "sparse_kl": (((6, 4),), dict(rho=0.1)),
+    "sparse_sigmoid": (((6, 4),), dict(rho=0.1, unit_dim=-1)),
+}
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+CONVOLUTIONS = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
+BY_TORCH = ["conv_transpose3d", "switches_to_indices", "indices_to_switches"]
+
+
+def tensors(name, shapes):
+    dtypes = {"switches_to_indices": [torch.uint8], "indices_to_switches": [torch.int64]}.get(name)
+    if "unpool" in name:
+        dtypes = [torch.float32, torch.uint8]
+    dtypes = dtypes or [torch.float32] * len(shapes)
+    return [torch.zeros(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+
+
+def test_every_public_op_is_known():
+    others = {"__version__", "backend_info", "nn", "plan"}
+    assert set(CALLS) == {name for name in deconvkit.__all__ if name not in others}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_names_functions_shapes_and_tensors(name):
+    shapes, arguments = CALLS[name]
+    expected = plan(name, *shapes, **arguments)
+    assert expected.op == name
+    assert expected.algorithm in ("direct", "winograd", "torch")
+    assert expected.isa
+    assert expected.reason
+    assert plan(getattr(deconvkit, name), *shapes, **arguments) == expected
+    assert plan(name, *tensors(name, shapes), **arguments) == expected
+    assert plan(name, *map(list, shapes), **arguments) == expected
+    assert plan(name, *[torch.Size(shape) for shape in shapes], **arguments) == expected
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_str_is_one_line(name):
+    shapes, arguments = CALLS[name]
+    it = plan(name, *shapes, **arguments)
+    text = str(it)
+    assert text.startswith(name)
+    assert "\n" not in text
+    for part in (it.algorithm, it.isa, it.reason):
+        assert part in text
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        it.algorithm = "another"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", CALLS)
+def test_dtypes(name, dtype):
+    shapes, arguments = CALLS[name]
+    it = plan(name, *shapes, dtype=dtype, **arguments)
+    assert it.dtype == str(dtype).removeprefix("torch.")
+
+
+def test_shapes_beside_a_tensor_have_its_dtype():
+    weight = torch.zeros(4, 6, 3, 3, dtype=torch.float16)
+    it = plan("conv_transpose2d", (2, 4, 5, 5), weight, (6,))
+    assert it.dtype == "float16"
+    assert plan("conv_transpose2d", torch.zeros(2, 4, 5, 5).half(), (4, 6, 3, 3)).dtype == "float16"
+
+
+@pytest.mark.parametrize("name", BY_TORCH)
+def test_says_where_torch_computes(name):
+    shapes, arguments = CALLS[name]
+    it = plan(name, *shapes, **arguments)
+    assert it.algorithm == "torch"
+    assert it.isa == torch.backends.cpu.get_cpu_capability().lower()
+
+
+@pytest.mark.parametrize("name", ["max_pool2d_with_switches", "max_unpool1d", "sparse_kl", "sparse_sigmoid"])
+def test_ops_of_one_algorithm(name, isa):
+    shapes, arguments = CALLS[name]
+    it = plan(name, *shapes, **arguments)
+    assert (it.algorithm, it.isa) == ("direct", isa)
+
+
+def test_large_windows_have_wide_switches():
+    assert plan("max_unpool2d", (1, 2, 3, 3), (1, 2, 3, 3), 16).algorithm == "direct"
+    assert plan("max_unpool1d", (2, 3), (2, 3), 255).algorithm == "direct"
+    assert plan("max_unpool1d", (2, 3), (2, 3), (256,)).algorithm == "direct"
+    assert plan("max_unpool1d", (2, 3), (2, 3), 16).algorithm == "direct"
+    assert plan("switches_to_indices", (2, 3), 48, 16).algorithm == "torch"
+    assert plan("switches_to_indices", (2, 3), (768,), (256,)).algorithm == "torch"
+    assert plan("switches_to_indices", (2, 3, 3), (48, 48), (16,)).algorithm == "torch"
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "torch"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_what_is_asked_for(name, algorithm):
+    shapes, arguments = CALLS[name]
+    it = plan(name, *shapes, **arguments, algorithm=algorithm)
+    assert it.algorithm == algorithm
+    assert "asked" in it.reason
+    assert it.isa == (_C.isa() if algorithm == "direct" else torch.backends.cpu.get_cpu_capability().lower())
+
+
+class _Recorder:
+    """The native module, which remembers the algorithm it was called with."""
+
+    def __init__(self):
+        self.used = None
+
+    def __getattr__(self, name):
+        def call(*args):
+            code = args[-2]
+            self.used = next(key for key, value in ALGORITHM_CODES.items() if value == code)
+            return getattr(_C, name)(*args)
+
+        return call
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_the_ops_do_what_it_says(name, monkeypatch):
+    dims = int(name[-2])
+    choose = random.Random(name)
+    for _ in range(25):
+        groups = choose.choice([1, 1, 2])
+        inner, outer = (choose.choice([1, 3, 16, 32, 40]) for _ in range(2))
+        kernel, stride = choose.randint(1, 5), choose.randint(1, 3)
+        channels = (inner * groups, outer) if "transpose" in name else (outer * groups, inner)
+        dtype = choose.choice(DTYPES[:3])
+        x = torch.randn(2, inner * groups, *[choose.randint(9, 12)] * dims, dtype=dtype)
+        weight = torch.randn(*channels, *[kernel] * dims, dtype=dtype)
+        arguments = dict(stride=stride, padding=choose.choice([0, 1]), groups=groups)
+        arguments["dilation"] = choose.choice([1, 1, 2])
+        if "transpose" in name and kernel == 1:
+            arguments["padding"] = 0
+        recorder = _Recorder()
+        with monkeypatch.context() as patch:
+            patch.setattr(library, "native", lambda tensor, recorder=recorder: recorder)
+            getattr(deconvkit, name)(x, weight, **arguments)
+        it = plan(name, x, weight, **arguments)
+        assert it.algorithm == (recorder.used or "torch"), it
+        assert plan(name, tuple(x.shape), tuple(weight.shape), dtype=dtype, **arguments) == it
+
+
+def test_computes_nothing():
+    """Shapes of a terabyte, and tensors as they were."""
+    assert plan("conv2d", (2**20, 64, 64, 64), (64, 64, 3, 3)).op == "conv2d"
+    assert plan("sparse_kl", (2**30, 2**8), 0.1).op == "sparse_kl"
+    x = torch.full((2, 3, 4, 4), 0.5)
+    plan("max_pool2d_with_switches", x, 2)
+    assert (x == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "told"),
+    [
+        (("conv4d", (1, 2, 3)), ValueError, "plan: op: expected one of .*conv_transpose2d.*got 'conv4d'"),
+        ((torch.nn.functional.relu, (1, 2, 3)), ValueError, "plan: op: expected one of .*got 'relu'"),
+        ((None, (1, 2, 3)), ValueError, "plan: op: expected one of .*got 'None'"),
+        (("conv2d", (1, 4, 8, 8)), TypeError, "'weight'"),
+        (("conv2d", "shape", (6, 4, 3, 3)), ValueError, "plan: input: expected a tensor or its shape, got"),
+        (("conv2d", 3, (6, 4, 3, 3)), ValueError, "plan: input: expected a tensor or its shape, got 3"),
+        (("conv2d", (1, 4, 8, -8), (6, 4, 3, 3)), ValueError, "plan: input: expected a tensor or its shape"),
+        (("conv2d", (2**40, 2**40, 1, 1), (6, 4, 3, 3)), ValueError, "plan: input: expected a tensor or its"),
+        (("conv2d", (1, 5, 8, 8), (6, 4, 3, 3)), ValueError, "conv2d: input: expected 4 channels"),
+        (("conv2d", (1, 4, 2, 2), (6, 4, 3, 3)), ValueError, "conv2d: input: expected sizes whose output"),
+        (("conv_transpose2d", (1, 4, 2, 2), (4, 4, 3, 3), None, 0), ValueError, "stride: expected"),
+        (("conv_transpose3d", (1, 4, 2, 2), (4, 4, 3)), ValueError, "conv_transpose3d: weight: expected"),
+        (("max_pool2d_with_switches", (1, 4, 2, 2), 0), ValueError, "kernel_size: expected"),
+        (("max_unpool2d", (1, 4, 2, 2), (1, 4, 2, 3), 2), ValueError, "switches: expected the input's shape"),
+        (("sparse_kl", (8, 2), 1.5), ValueError, "rho: expected"),
+        (("sparse_kl", (0, 2), 0.5), ValueError, "sparse_kl: activations"),
+    ],
+)
+def test_bad_arguments_are_told_as_the_op_tells_them(args, error, told):
+    with pytest.raises(error, match=told):
+        plan(*args)
+
+
+def test_bad_keywords():
+    shapes = (1, 4, 8, 8), (6, 4, 3, 3)
+    with pytest.raises(ValueError, match="conv2d: algorithm: expected one of"):
+        plan("conv2d", *shapes, algorithm="fft")
+    with pytest.raises(ValueError, match="conv2d: activation: expected"):
+        plan("conv2d", *shapes, activation="swish")
+    with pytest.raises(TypeError, match="colour"):
+        plan("conv2d", *shapes, colour="red")
+    with pytest.raises(TypeError, match="conv2d: input: expected float32"):
+        plan("conv2d", *shapes, dtype=torch.int64)
+    with pytest.raises(ValueError, match="'direct'"):
+        plan("conv_transpose3d", (1, 4, 2, 2, 2), (4, 4, 3, 3, 3), algorithm="direct")
+
+
+def test_backend_info(isa):
+    info = backend_info()
+    assert info["deconvkit"] == deconvkit.__version__
+    assert info["torch"] == torch.__version__
+    assert info["python"] == platform.python_version()
+    assert platform.machine() in info["platform"]
+    assert info["isa"] == isa
+    assert info["vector_bytes"] == _C.vector_bytes()
+    assert list(info["available_isas"]) == _C.available_isas()
+    assert info["threads"] == torch.get_num_threads()
+    assert "CUDA" in info["cuda"]
+    lines = str(info).splitlines()
+    assert [line.split()[0] for line in lines] == list(info)
+    assert (
+        len(
+            {
+                line.index(str(value))
+                for line, value in zip(lines, info.values(), strict=True)
+                if str(value) in line
+            }
+        )
+        == 1
+    )
