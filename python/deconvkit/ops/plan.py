@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,6 +51,8 @@ _OPS: dict[str, Callable[..., Any]] = {
         sparse_sigmoid.sparse_sigmoid,
     )
 }
+
+_BY_TORCH = ("indices_to_switches", "switches_to_indices")
 
 _TENSORS = ("input", "weight", "bias", "switches", "indices", "activations", "z")
 
@@ -98,19 +100,14 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     bound = inspect.signature(_OPS[name]).bind(*args, **kwargs)
     bound.apply_defaults()
     arguments = bound.arguments
-    given: torch.dtype | None = None
-    on_cpu = True
+    tensors = [value for key in _TENSORS if isinstance(value := arguments.get(key), Tensor)]
+    on_cpu = all(tensor.device.type in ("cpu", "meta") for tensor in tensors)
+    given = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    dtype = dtype or (given[0] if given else torch.get_default_dtype())
     for key in _TENSORS:
-        value = arguments.get(key)
-        if isinstance(value, Tensor):
-            on_cpu = on_cpu and value.device.type in ("cpu", "meta")
-            given = given or value.dtype
-            arguments[key] = torch.empty_strided(
-                value.shape, value.stride(), dtype=value.dtype, device="meta"
-            )
-        elif value is not None and key in arguments:
-            arguments[key] = torch.empty(value, dtype=_dtype_of(key, dtype, arguments), device="meta")
-    dtype_name = str(dtype or given or torch.get_default_dtype()).removeprefix("torch.")
+        if arguments.get(key) is not None:
+            arguments[key] = _on_meta(name, key, arguments[key], dtype, arguments)
+    dtype_name = str(dtype).removeprefix("torch.")
 
     if name not in _PREPARE:
         _OPS[name](*bound.args, **bound.kwargs)  # its own checks; meta tensors compute nothing
@@ -118,6 +115,8 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
             return Plan(
                 name, "torch", _torch_isa(), dtype_name, "deconvkit has no kernel in three dimensions"
             )
+        if name in _BY_TORCH:
+            return Plan(name, "torch", _torch_isa(), dtype_name, "a few of torch's operators suffice")
         return Plan(name, "direct", _C.isa(), dtype_name, "it is the only algorithm")
 
     registered, dims, prepare = _PREPARE[name]
@@ -134,44 +133,50 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     return Plan(name, algorithm, _torch_isa() if algorithm == "torch" else _C.isa(), dtype_name, reason)
 
 
-def _dtype_of(key: str, dtype: torch.dtype | None, arguments: dict[str, Any]) -> torch.dtype:
+def _on_meta(op: str, key: str, value: Any, dtype: torch.dtype, arguments: dict[str, Any]) -> Tensor:
+    """The tensor, or one of the shape, without its data."""
+    if isinstance(value, Tensor):
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
     if key == "indices":
-        return torch.int64
-    if key == "switches":
-        kernel = arguments["kernel_size"]
-        return switch_dtype((kernel, kernel) if isinstance(kernel, int) else (kernel[0], kernel[-1]))
-    return dtype or torch.get_default_dtype()
+        dtype = torch.int64
+    elif key == "switches":
+        dtype = _switch_dtype(op, arguments)
+    try:
+        return torch.empty(tuple(value), dtype=dtype, device="meta")
+    except (TypeError, RuntimeError):
+        raise ValueError(f"plan: {key}: expected a tensor or its shape, got {value!r}") from None
+
+
+def _switch_dtype(op: str, arguments: dict[str, Any]) -> torch.dtype:
+    """The dtype of the switches of the windows that these arguments describe."""
+    kernel, size = arguments["kernel_size"], arguments.get("input_size", 0 if op.endswith("1d") else (0, 0))
+    flat = isinstance(size, int) or len(size) == 1
+    sides = (kernel,) if isinstance(kernel, int) else kernel
+    return switch_dtype((sides[0], 1 if flat else sides[-1]))
 
 
 def _torch_isa() -> str:
     return torch.backends.cpu.get_cpu_capability().lower()
 
 
-@dataclass(frozen=True)
-class BackendInfo:
-    """What this installation computes with."""
-
-    deconvkit: str
-    torch: str
-    python: str
-    platform: str
-    isa: str
-    """The instruction set in use; the environment variable DECONVKIT_ISA forces one."""
-    available_isas: tuple[str, ...]
-    threads: int
-    cuda: str
-    """The CUDA module, or why there is none."""
+class BackendInfo(dict[str, Any]):
+    """What this installation computes with, by name."""
 
     def __str__(self) -> str:
         """One line for each fact."""
-        rows = [(field.name, getattr(self, field.name)) for field in fields(self)]
-        return "\n".join(
-            f"{name:15} {', '.join(value) if isinstance(value, tuple) else value}" for name, value in rows
-        )
+        width = max(map(len, self))
+        rows = [(k, ", ".join(v) if isinstance(v, tuple) else v) for k, v in self.items()]
+        return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
 
 
 def backend_info() -> BackendInfo:
-    """Versions, instruction sets, threads and the CUDA module, or why it is missing. ``str()`` is a table."""
+    """Versions, instruction sets, threads and the CUDA module, or why it is missing. ``str()`` is a table.
+
+    Returns:
+        A dict of ``deconvkit``, ``torch``, ``python`` (versions), ``platform``, ``isa`` (the instruction
+        set in use; the environment variable DECONVKIT_ISA forces one), ``available_isas``,
+        ``vector_bytes``, ``threads`` and ``cuda``.
+    """
     return BackendInfo(
         deconvkit=__version__,
         torch=torch.__version__,
@@ -179,6 +184,7 @@ def backend_info() -> BackendInfo:
         platform=f"{platform.system()} {platform.machine()}",
         isa=_C.isa(),
         available_isas=tuple(_C.available_isas()),
+        vector_bytes=_C.vector_bytes(),
         threads=torch.get_num_threads(),
         cuda="none: this version of deconvkit has no CUDA kernels",
     )
