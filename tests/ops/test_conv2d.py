@@ -54,7 +54,7 @@ class TestConv2d(ConvolutionTests):
                 (ValueError, 'padding: "same" expects', lambda: conv2d(x, w, None, 2, "same")),
                 (ValueError, "input: expected sizes", lambda: conv2d(x, w, None, 1, "valid", 4)),
                 (ValueError, "input: expected sizes", lambda: conv2d(x[:, :, :2], w)),
-                (ValueError, "input: expected sizes", lambda: conv1d(x[:, :, 0, :2], w[0])),
+                (ValueError, "input: expected sizes", lambda: conv1d(x[:, :, 0, :2], w[:, :, 0])),
                 (ValueError, "input: expected sizes", lambda: conv2d(large, w)),
             ]
         )

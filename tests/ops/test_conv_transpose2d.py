@@ -27,7 +27,11 @@ class TestConvTranspose2d(ConvolutionTests):
                 ),
                 (ValueError, "output_padding: expected", lambda: conv_transpose2d(x, w, output_padding=-1)),
                 (ValueError, "input: expected sizes", lambda: conv_transpose2d(x, w, padding=4)),
-                (ValueError, "input: expected sizes", lambda: conv_transpose1d(x[:, :, 0], w[0], padding=5)),
+                (
+                    ValueError,
+                    "input: expected sizes",
+                    lambda: conv_transpose1d(x[:, :, 0], w[:, :, 0], padding=5),
+                ),
                 (ValueError, "input: expected sizes", lambda: conv_transpose2d(large, w, stride=2**20)),
             ]
         )
