@@ -1,5 +1,7 @@
-// Transposed convolution: small -> large. The work is done by conv_gather.cpp, over stride x stride phases.
+// Transposed convolution: small -> large. The work is done by conv_gather.cpp, over stride x stride
+// phases, or by conv_scatter.cpp.
 #include "cpu/conv_gather.h"
+#include "cpu/conv_scatter.h"
 #include "cpu/conv_winograd.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
@@ -12,6 +14,14 @@ void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const Ten
   }
   const WeightView view = {weight.data,      weight.stride[1], weight.stride[0],
                            weight.stride[2], weight.stride[3], s.group_small() * weight.stride[0]};
+  const auto axis = [](const ConvAxis& a) {
+    return ScatterAxis{a.small, a.large, a.kernel, a.stride, a.padding, a.dilation};
+  };
+  if (conv_scatter({axis(s.h), axis(s.w), s.batch, s.groups, s.group_small(), s.group_large(), view, input,
+                    bias, output, options},
+                   threads)) {
+    return;
+  }
   conv_gather({GatherAxis::transposed_convolution(s.h), GatherAxis::transposed_convolution(s.w), s.batch,
                s.groups, s.group_small(), s.group_large(), view, input, bias, output, options},
               threads);
