@@ -57,15 +57,7 @@ def _no_arguments(parser: ArgumentParser) -> None:
 def _info() -> None:
     import deconvkit
 
-    if hasattr(deconvkit, "backend_info"):
-        info = deconvkit.backend_info()
-    else:
-        from deconvkit import _C
-
-        info = {"deconvkit": __version__, "isa": _C.isa(), "available": _C.available_isas()}
-    width = max(map(len, info))
-    for name, value in info.items():
-        print(f"{name:<{width}}  {', '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
+    print(deconvkit.backend_info())
 
 
 COMMANDS = {

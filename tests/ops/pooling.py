@@ -63,7 +63,7 @@ def axes(draw: st.DrawFn, largest: int, torch_padding: bool) -> tuple[int, int, 
 
 @st.composite
 def windows(draw: st.DrawFn, largest: Pair = (9, 40), torch_padding: bool = False) -> Windows:
-    """Any windows, the usual 2x2 as often as not; ``torch_padding``: with no more padding than torch takes."""
+    """Any windows, the usual 2x2 as often as not; ``torch_padding``: no more padding than torch takes."""
     ceil_mode = draw(st.booleans())
     if draw(st.booleans()):
         size = draw(st.integers(2, largest[0])), draw(st.integers(2, largest[1]))

@@ -75,8 +75,8 @@ def _to_switches_impl(
     if not bool((good | empty).all()):
         raise ValueError(
             "indices_to_switches: indices: expected flat positions inside each window and the input, got one "
-            "that lies outside; were they recorded with this kernel_size, stride, padding, dilation and input "
-            "size?"
+            "that lies outside; were they recorded with this kernel_size, stride, padding, dilation and "
+            "input size?"
         )
     dtype = switch_dtype(kernel)
     switches = (
