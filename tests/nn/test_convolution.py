@@ -184,6 +184,8 @@ def test_output_size_that_does_not_fit(name, size, told):
     up = getattr(nn, name)(4, 8, 4, stride=2, padding=1)
     with pytest.raises(ValueError, match=f"{name}: output_size: expected {told}.*got"):
         up(an_input(up), output_size=size)
+    with pytest.raises(TypeError, match=f"{name}: output_size: expected a tuple of ints, got 18"):
+        up(an_input(up), output_size=18)
 
 
 @pytest.mark.parametrize("name", NAMES)

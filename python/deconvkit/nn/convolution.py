@@ -47,6 +47,8 @@ class _ConvTranspose(_Convolution):
         if output_size is None:
             return self.output_padding
         name, dims = type(self).__name__, len(self.kernel_size)
+        if not isinstance(output_size, (tuple, list)):
+            raise TypeError(f"{name}: output_size: expected a tuple of ints, got {output_size!r}")
         sizes = tuple(output_size)
         if len(sizes) not in (dims, input.dim()):
             raise ValueError(
