@@ -1,0 +1,59 @@
+"""The choice of a convolution's algorithm: one description of all three ops, made when they run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import deconvkit
+from deconvkit.ops import _algorithm
+from deconvkit.ops._algorithm import Choice, Problem
+
+OPS = ["conv2d", "conv_transpose2d", "conv_weight_grad"]
+
+
+def problem(op: str, **changes: Any) -> Problem:
+    """One and the same convolution, of which ``op`` makes a part."""
+    first, second, made = {
+        "conv2d": ((2, 6, 8, 9), (10, 3, 4, 5), (5, 4)),
+        "conv_transpose2d": ((2, 10, 5, 4), (10, 3, 4, 5), (8, 9)),
+        "conv_weight_grad": ((2, 10, 5, 4), (2, 6, 8, 9), (4, 5)),
+    }[op]
+    return Problem(op, True, torch.float32, first, second, made, (1, 1), (1, 1), 2)._replace(**changes)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_problem_has_one_description_for_all_three(op: str) -> None:
+    p = problem(op)
+    assert (p.batch, p.small_channels, p.large_channels, p.groups) == (2, 10, 6, 2)
+    assert (tuple(p.small), tuple(p.large), tuple(p.kernel)) == ((5, 4), (8, 9), (4, 5))
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_other_devices_compute_by_torch(op: str) -> None:
+    assert _algorithm.choose(problem(op)).algorithm in ("direct", "winograd", "torch")
+    choice = _algorithm.choose(problem(op, on_cpu=False))
+    assert choice.algorithm == "torch"
+    assert "CPU" in choice.reason
+
+
+def test_a_compiled_graph_decides_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Problem] = []
+
+    def is_watched(p: Problem) -> bool:
+        asked.append(p)
+        return p.first[-1] > 8
+
+    compiled = torch.compile(deconvkit.conv2d, fullgraph=True, dynamic=True, backend="aot_eager")
+    w = torch.randn(3, 2, 3, 3)
+    compiled(torch.randn(1, 2, 6, 7), w)
+    rule = (is_watched, Choice("torch", "the test says so"))
+    monkeypatch.setattr(_algorithm, "_RULES", (rule, *_algorithm._RULES))
+    x = torch.randn(1, 2, 6, 8)
+    torch.testing.assert_close(compiled(x, w), torch.nn.functional.conv2d(x, w))
+    assert asked
+    assert deconvkit.plan("conv2d", (1, 2, 6, 9), (3, 2, 3, 3)).reason == "the test says so"
+    assert deconvkit.plan("conv2d", (1, 2, 6, 8), (3, 2, 3, 3)).reason != "the test says so"
+    torch._dynamo.reset()
