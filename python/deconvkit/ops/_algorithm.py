@@ -7,6 +7,7 @@ holds decides.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -78,12 +79,61 @@ def is_on_another_device(p: Problem) -> bool:
     return not p.on_cpu
 
 
+def has_few_channels_in_a_group(p: Problem) -> bool:
+    """Depthwise and nearly: neither kernel fills its lanes with so few channels."""
+    return p.groups > 1 and min(p.small_channels, p.large_channels) < 8 * p.groups
+
+
+def has_few_channels(p: Problem) -> bool:
+    """So few on both sides that packing costs more than the products."""
+    return max(p.small_channels, p.large_channels) <= 16 and p.op != "conv_weight_grad"
+
+
+def _winograd_tiles(p: Problem) -> tuple[float, float]:
+    """Tiles of 4x4 (1x4), and how many products the direct algorithm needs for one of Winograd's.
+
+    A phase has as many active points an axis as taps, and three more (csrc/geometry/winograd.h). (0, 0)
+    where the window of three taps does not serve.
+    """
+    tiles, saved = float(p.batch), 1.0
+    for axis in (0, 1):
+        kernel, stride, small = p.kernel[axis], p.stride[axis], p.small[axis]
+        if axis == 0 and kernel == 1 and stride == 1:
+            tiles *= small
+            continue
+        if not stride < kernel <= 2 * stride + 1 or p.dilation[axis] != 1 or stride > 8:
+            return 0, 0
+        across = -(-small // 4)
+        tiles *= across
+        saved *= 4 * kernel / (kernel + 3 * stride) * small / (4 * across)
+    return tiles, saved
+
+
+def is_winograds(p: Problem) -> bool:
+    """Fewer products, over channels and tiles enough to pay for the transforms; float64 is for accuracy."""
+    if p.dtype == torch.float64:
+        return False
+    tiles, saved = _winograd_tiles(p)
+    fewest = min(p.small_channels, p.large_channels) // p.groups
+    if p.op == "conv_weight_grad":
+        return saved >= 1.5 and fewest >= 48 and tiles >= 160
+    if p.op == "conv_transpose2d" and p.large_channels <= 4:  # an image's colours
+        return saved >= 2 and p.small_channels >= 64 and tiles >= 1024
+    flat = p.kernel[0] == 1
+    return saved >= (1.5 if flat else 2) and fewest >= (64 if flat else 32) and tiles * fewest >= 2048
+
+
+# Measured on two Zen 3 cores (AVX2), torch's better layout as the rival; benchmarks/results.
 _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (is_on_another_device, Choice("torch", "deconvkit's convolutions compute on the CPU only")),
+    (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
+    (has_few_channels, Choice("torch", "16 channels or fewer on both sides: torch is faster")),
+    (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
 )
-_OTHERWISE = Choice("direct", "no rule sends this shape elsewhere")
+_OTHERWISE = Choice("direct", "no fast algorithm pays for this shape")
 
 
+@functools.lru_cache(maxsize=4096)
 def choose(problem: Problem) -> Choice:
     """What "auto" means for this problem, and why."""
     for holds, choice in _RULES:
@@ -102,8 +152,5 @@ def resolve(
     groups: int,
 ) -> str:
     """What "auto" means for this call."""
-    if len(_RULES) == 1 and first.is_cpu:
-        return "direct"
-    return choose(
-        Problem(op, first.is_cpu, first.dtype, first.shape, second.shape, made, stride, dilation, groups)
-    ).algorithm
+    key = (op, first.is_cpu, first.dtype, first.shape, second.shape, tuple(made), tuple(stride))
+    return choose(Problem(*key, tuple(dilation), groups)).algorithm

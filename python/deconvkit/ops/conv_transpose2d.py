@@ -197,7 +197,11 @@ def conv_transpose2d(
         groups: the number of groups into which input and output channels are split.
         dilation: cells between the kernel's taps.
         activation: None, "relu", "leaky_relu" (slope 0.2), ("leaky_relu", slope >= 0), "tanh" or "sigmoid".
-        algorithm: "auto", "direct" (exact, every shape) or "torch"; see :func:`deconvkit.plan`.
+        algorithm: "auto" (see :func:`deconvkit.plan`), "direct" (the plain sum, every shape), "winograd" or
+            "torch". Winograd multiplies less where the kernel has at most 2·stride + 1 cells an axis and no
+            dilation, else it is "direct". Its rounding error is two to five times the plain sum's, and an Inf
+            or NaN in the input spreads over the output tiles of 4x4 (times stride) that read it: take
+            "direct" where either matters.
 
     Returns:
         (N, C_out, H', W') with H' = (H − 1)·stride − 2·padding + dilation·(KH − 1) + output_padding + 1;
