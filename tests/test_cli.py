@@ -67,8 +67,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
 def test_info_tells_what_backend_info_tells(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("info") == 0
     lines = capsys.readouterr().out.splitlines()
-    if hasattr(deconvkit, "backend_info"):
-        assert [line.split()[0] for line in lines] == [name.split()[0] for name in deconvkit.backend_info()]
+    assert [line.split()[0] for line in lines] == [name.split()[0] for name in deconvkit.backend_info()]
     assert any(deconvkit.__version__ in line for line in lines)
 
 

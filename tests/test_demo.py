@@ -27,7 +27,7 @@ def test_short_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     check_files(folder, report)
     assert report.gradient_error < demo.GRADIENT_LIMIT
     assert report.cost_after < 0.1 * report.cost_before
-    assert len(report.layers) >= 3
+    assert len(report.layers) == 5
     for row in report.layers:
         assert row.difference < 1e-4, row.layer
         assert row.torch.p50 > 0

@@ -329,8 +329,6 @@ def _layers() -> Iterator[tuple[str, Callable[[], Tensor], Callable[[], Tensor]]
         lambda: backward(*deconvkit.sparse_sigmoid(z, RHO, BETA)),
     )
 
-    if not hasattr(deconvkit, "conv_transpose2d"):
-        return
     for batch, channels, out, size, kernel, padding, extra in (
         (16, 256, 128, 16, 4, 1, 0),
         (16, 128, 3, 32, 5, 2, 1),
