@@ -1,4 +1,4 @@
-// Asking the system for huge pages. Included by per-ISA kernel files only.
+// Large blocks: huge pages, and stores that pass by the caches. Included by per-ISA kernel files only.
 #pragma once
 #include <cstdint>
 
@@ -26,6 +26,21 @@ inline void advise_huge(void* data, int64_t bytes) {
 #else
   (void)data, (void)bytes;
 #endif
+}
+
+// Outputs larger than this do not stay in the last cache, so that fetching their lines first is wasted.
+constexpr int64_t kStreamBytes = int64_t{32} << 20;
+
+// memcpy that streams the whole cache lines; the caller ends with stream_fence().
+inline void stream_copy(void* to, const void* from, int64_t bytes) {
+  auto* t = static_cast<char*>(to);
+  const auto* f = static_cast<const char*>(from);
+  const int64_t lead = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) & 63);
+  const int64_t head = lead < bytes ? lead : bytes;
+  std::memcpy(t, f, head);
+  int64_t i = head;
+  for (; i + 64 <= bytes; i += 64) stream_line(t + i, f + i);
+  std::memcpy(t + i, f + i, bytes - i);
 }
 
 }  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

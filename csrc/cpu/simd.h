@@ -258,6 +258,25 @@ inline void stream_vec(T* p, V v) {
   store_vec<n>(p, v);
 }
 
+// Copies a whole cache line to `to`, which is aligned to 64 bytes.
+inline void stream_line(void* to, const void* from) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
+#elif defined(__AVX__)
+  for (int i = 0; i < 2; ++i) {
+    _mm256_stream_si256(static_cast<__m256i*>(to) + i,
+                        _mm256_loadu_si256(static_cast<const __m256i*>(from) + i));
+  }
+#elif defined(__SSE2__)
+  for (int i = 0; i < 4; ++i) {
+    _mm_stream_si128(static_cast<__m128i*>(to) + i, _mm_loadu_si128(static_cast<const __m128i*>(from) + i));
+  }
+#else
+  std::memcpy(to, from, 64);
+#endif
+}
+
+// Every thread that streamed calls this before others read what it wrote.
 inline void stream_fence() {
 #ifdef __SSE2__
   _mm_sfence();

@@ -12,11 +12,9 @@ namespace deconvkit {
 constexpr int64_t kMaxCellsUInt8 = 255;
 
 template <class Switch>
-constexpr Switch kNoSwitch = 0;
-template <>
-constexpr uint8_t kNoSwitch<uint8_t> = 0xff;
-template <>
-constexpr int32_t kNoSwitch<int32_t> = 0x7fffffff;
+constexpr Switch kNoSwitch =
+    static_cast<Switch>((uint64_t{1} << (8 * sizeof(Switch) - (Switch(-1) < Switch(0) ? 1 : 0))) - 1);
+static_assert(kNoSwitch<uint8_t> == 255 && kNoSwitch<const int32_t> == 0x7fffffff, "the largest value");
 
 // Where a switch of window (oh, ow) points. A switch is data from outside: it may be any number.
 struct SwitchCell {
