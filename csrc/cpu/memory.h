@@ -28,9 +28,6 @@ inline void advise_huge(void* data, int64_t bytes) {
 #endif
 }
 
-// Outputs larger than this do not stay in the last cache, so that fetching their lines first is wasted.
-constexpr int64_t kStreamBytes = int64_t{32} << 20;
-
 // memcpy that streams the whole cache lines; the caller ends with stream_fence().
 inline void stream_copy(void* to, const void* from, int64_t bytes) {
   auto* t = static_cast<char*>(to);
