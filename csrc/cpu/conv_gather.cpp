@@ -137,7 +137,7 @@ class Gather {
     if (cb_ < p_.in_channels) cb_ = min64(p_.in_channels, round_up(cb_, 4));
     blocks_c_ = ceil_div(p_.in_channels, cb_);
     // With few channels the taps of a kernel row make one run, over columns staged with their zero border.
-    fold_ = blocks_c_ == 1 && cb_ <= 24 && w.consecutive && w.most > 1;
+    fold_ = blocks_c_ == 1 && cb_ <= 24 && w.consecutive && w.most > 1 && p_.w.in_step <= w.most;
     const int64_t segment = fold_ ? w.most * cb_ : cb_;
     chunk_taps_ = max64(1, 2 * steps / segment);
     units_ = 0;

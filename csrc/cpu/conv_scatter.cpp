@@ -238,6 +238,8 @@ bool scattering_pays(const ScatterProblem& p) {
   const int64_t columns = p.h.kernel * p.w.kernel * p.out_channels;
   if (p.out_channels >= L || p.in_channels < 16 || columns > 1024 || p.h.in * p.w.in < kTileRows)
     return false;
+  // The sums of a task cover all that its input touches: a kernel that reaches beyond the output has none.
+  if ((p.h.kernel - 1) * p.h.dilation > p.h.out || (p.w.kernel - 1) * p.w.dilation > p.w.out) return false;
   // A single vector of lanes does not hide the latency of its six sums.
   const double gather = 0.75 * static_cast<double>(p.out_channels) / L;
   const double scatter = 0.8 * static_cast<double>(columns) / static_cast<double>(round_up(columns, L));

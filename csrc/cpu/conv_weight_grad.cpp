@@ -80,7 +80,8 @@ class WeightGrad {
   void plan(int threads) {
     const int64_t small_channels = s_.group_small(), large_channels = s_.group_large();
     lanes_large_ = large_channels >= L || large_channels >= small_channels;
-    fold_ = !lanes_large_ && s_.w.dilation == 1 && s_.w.kernel > 1 && large_channels * s_.w.kernel <= 64;
+    fold_ = !lanes_large_ && s_.w.dilation == 1 && s_.w.kernel > 1 && s_.w.stride <= s_.w.kernel &&
+            large_channels * s_.w.kernel <= 64;
     kernel_w_ = fold_ ? 1 : s_.w.kernel;
     taps_ = s_.h.kernel * kernel_w_;
     rows_ = lanes_large_ ? small_channels : large_channels * (fold_ ? s_.w.kernel : 1);

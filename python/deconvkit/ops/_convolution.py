@@ -240,6 +240,7 @@ def run(
             None if bias is None else bias.shape,
             None if bias is None else bias.dtype,
             arguments,
+            *map(type, arguments),  # 1 == 1.0 == True
         )
         cached = _CACHE.get(key)
         if cached is None:
