@@ -125,7 +125,7 @@ void sum_columns(const T* in, int64_t in_row, T* out, int64_t out_row, int64_t r
     std::memset(run_on, 0, static_cast<size_t>(whole + W) * sizeof(C));
     std::memset(run_off, 0, static_cast<size_t>(whole + W) * sizeof(C));
     int64_t r = start;
-    for (; r + 4 <= end; r += 4) {
+    for (; !kStream && r + 4 <= end; r += 4) {
       add_rows_of_tile<Op, kStream, W, 4>(in + r * in_row, in_row, out + r * out_row, out_row, columns,
                                           run_on, run_off);
     }
