@@ -23,6 +23,7 @@ PoolAxis any_axis(Random& random, int64_t largest_input, int64_t largest_kernel)
 PoolShape any_shape(Random& random) {
   if (random.one_in(20)) return {any_axis(random, 40, 18), any_axis(random, 40, 18)};  // int32 switches
   if (random.one_in(3)) return {any_axis(random, 9, 3), any_axis(random, 70, 3)};      // full vectors
+  if (random.one_in(30)) return {any_axis(random, 4, 2), any_axis(random, 2500, 2)};   // pieces of rows
   PoolShape shape{any_axis(random, 9, 4), any_axis(random, 9, 4)};
   if (random.one_in(3)) {  // the usual 2x2
     for (PoolAxis* axis : {&shape.h, &shape.w}) {
@@ -48,6 +49,8 @@ PoolCase any_pool(Random& random) {
   p.switch_type = small ? DType::kUInt8 : DType::kInt32;
   p.no_switch = small ? 255 : 2147483647;
   p.threads = static_cast<int>(random.between(1, 3));
+  p.layout = any_layout(random, false);
+  p.mixed = random.one_in(3);
   const PoolShape& s = p.shape;
   describe(
       "%s (%d, %d, %d, %d) kernel %dx%d stride %d,%d padding %d,%d dilation %d,%d output %dx%d threads %d",
@@ -57,19 +60,25 @@ PoolCase any_pool(Random& random) {
   return p;
 }
 
+Tensor PoolCase::tensor(Random& random, DType type, int64_t h, int64_t w, Tensor::Role role) const {
+  return Tensor(type, {batch, channels, h, w}, role,
+                mixed ? any_layout(random, role == Tensor::kInput) : layout, random.between(0, 3));
+}
+
 Tensor PoolCase::big(Random& random, Tensor::Role role) const {
-  return Tensor(dtype, {batch, channels, shape.h.input, shape.w.input}, role,
-                any_layout(random, role == Tensor::kInput), random.between(0, 3));
+  return tensor(random, dtype, shape.h.input, shape.w.input, role);
 }
 
 Tensor PoolCase::pooled(Random& random, Tensor::Role role) const {
-  return Tensor(dtype, {batch, channels, shape.h.output, shape.w.output}, role,
-                any_layout(random, role == Tensor::kInput), random.between(0, 3));
+  return tensor(random, dtype, shape.h.output, shape.w.output, role);
+}
+
+Tensor PoolCase::switches_to_fill(Random& random) const {
+  return tensor(random, switch_type, shape.h.output, shape.w.output, Tensor::kOutput);
 }
 
 Tensor PoolCase::switches(Random& random, bool bad) const {
-  Tensor switches(switch_type, {batch, channels, shape.h.output, shape.w.output}, Tensor::kInput,
-                  any_layout(random, false), random.between(0, 3));
+  Tensor switches = tensor(random, switch_type, shape.h.output, shape.w.output, Tensor::kInput);
   for_each_window(*this, [&](int64_t n, int64_t c, int64_t oh, int64_t ow) {
     const PoolAxis &h = shape.h, &w = shape.w;
     double at = no_switch;

@@ -11,12 +11,19 @@ struct PoolCase {
   DType dtype, switch_type;
   double no_switch;
   int threads;
+  Layout layout;  // of all tensors
+  bool mixed;     // but each of its own
 
   // A tensor of the size that is pooled, or of the pooled size.
   Tensor big(Random& random, Tensor::Role role) const;
   Tensor pooled(Random& random, Tensor::Role role) const;
   // Switches that point inside; now and then none, and where `bad` a few that point anywhere.
   Tensor switches(Random& random, bool bad) const;
+  // Empty switches, to be written.
+  Tensor switches_to_fill(Random& random) const;
+
+ private:
+  Tensor tensor(Random& random, DType type, int64_t h, int64_t w, Tensor::Role role) const;
 };
 
 PoolCase any_pool(Random& random);

@@ -6,8 +6,7 @@ NATIVE_TEST(max_pool2d_with_switches) {
   const PoolCase p = any_pool(random);
   const PoolShape& s = p.shape;
   Tensor input = p.big(random, Tensor::kInput), output = p.pooled(random, Tensor::kOutput);
-  Tensor switches(p.switch_type, {p.batch, p.channels, s.h.output, s.w.output}, Tensor::kOutput,
-                  any_layout(random, false));
+  Tensor switches = p.switches_to_fill(random);
   input.fill(tied_values(random));
   EXPECT(kernels.max_pool2d_with_switches(input, output, switches, s, p.threads), "refused");
   EXPECT(output.intact() && switches.intact(), "wrote outside an output");
