@@ -6,16 +6,22 @@
 
 namespace deconvkit {
 
+#ifdef DECONVKIT_HAS_scalar
 namespace scalar {
 const Kernels& kernel_table();
 }
-#ifdef __x86_64__
+#endif
+#ifdef DECONVKIT_HAS_avx2
 namespace avx2 {
 const Kernels& kernel_table();
 }
+#endif
+#ifdef DECONVKIT_HAS_avx2x2
 namespace avx2x2 {
 const Kernels& kernel_table();
 }
+#endif
+#ifdef DECONVKIT_HAS_avx512
 namespace avx512 {
 const Kernels& kernel_table();
 }
@@ -31,10 +37,10 @@ struct Isa {
 };
 
 #ifdef __x86_64__
-bool has_avx2() {
+[[maybe_unused]] bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
-bool has_avx512() {
+[[maybe_unused]] bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
@@ -42,10 +48,16 @@ bool has_avx512() {
 
 // From the portable set to the widest.
 const Isa kIsas[] = {
+#ifdef DECONVKIT_HAS_scalar
     {"scalar", scalar::kernel_table, [] { return true; }, true},
-#ifdef __x86_64__
+#endif
+#ifdef DECONVKIT_HAS_avx2x2
     {"avx2x2", avx2x2::kernel_table, has_avx2, false},
+#endif
+#ifdef DECONVKIT_HAS_avx2
     {"avx2", avx2::kernel_table, has_avx2, true},
+#endif
+#ifdef DECONVKIT_HAS_avx512
     {"avx512", avx512::kernel_table, has_avx512, true},
 #endif
 };
