@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "cpu/isa.h"
+#include "guard.h"
 #include "tensor_ref_caster.h"
 
 namespace py = pybind11;
@@ -12,31 +13,46 @@ namespace {
 
 using Pair = std::array<int64_t, 2>;
 
-// A pooling op of the table: two tensors in, one out or one in, two out; `Big` and `Pooled` say which of the
-// three give the input and the output size of the windows.
-template <Kernels::Pool Kernels::* Op, int Big, int Pooled>
+// A pooling op of the table: two tensors in, one out or one in, two out; `Big`, `Pooled` and `Switches` say
+// which of the three is what.
+template <Kernels::Pool Kernels::* Op, int Big, int Pooled, int Switches>
 bool pool(const TensorRef& a, const TensorRef& b, const TensorRef& c, const Pair& kernel, const Pair& stride,
           const Pair& padding, const Pair& dilation, int threads) {
   const TensorRef* t[] = {&a, &b, &c};
   const int64_t *in = t[Big]->size + 2, *out = t[Pooled]->size + 2;
-  return (kernels().*Op)(a, b, c,
-                         {{in[0], out[0], kernel[0], stride[0], padding[0], dilation[0]},
-                          {in[1], out[1], kernel[1], stride[1], padding[1], dilation[1]}},
-                         threads);
+  const PoolShape shape = {{in[0], out[0], kernel[0], stride[0], padding[0], dilation[0]},
+                           {in[1], out[1], kernel[1], stride[1], padding[1], dilation[1]}};
+  guard::pooling(*t[Big], *t[Pooled], *t[Switches], shape);
+  return (kernels().*Op)(a, b, c, shape, threads);
 }
 
 ConvShape conv_shape(const TensorRef& small, const TensorRef& large, const TensorRef& weight,
                      const Pair& stride, const Pair& padding, const Pair& dilation, int64_t groups) {
-  return {small.size[0],
-          small.size[1],
-          large.size[1],
-          groups,
-          {small.size[2], large.size[2], weight.size[2], stride[0], padding[0], dilation[0]},
-          {small.size[3], large.size[3], weight.size[3], stride[1], padding[1], dilation[1]}};
+  const ConvShape shape = {
+      small.size[0],
+      small.size[1],
+      large.size[1],
+      groups,
+      {small.size[2], large.size[2], weight.size[2], stride[0], padding[0], dilation[0]},
+      {small.size[3], large.size[3], weight.size[3], stride[1], padding[1], dilation[1]}};
+  guard::convolution(small, large, weight, shape);
+  return shape;
 }
 
-ConvOptions conv_options(int activation, double slope, int algorithm) {
-  return {static_cast<Activation>(activation), slope, static_cast<ConvAlgorithm>(algorithm)};
+// A convolution of the table; a 3-d tensor is one of height 1.
+using Convolution = void (*Kernels::*)(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
+                                       const ConvShape&, const ConvOptions&, int);
+template <Convolution Op, bool Transposed>
+void convolution(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                 const TensorRef& output, const Pair& stride, const Pair& padding, const Pair& dilation,
+                 int64_t groups, int activation, double slope, int algorithm, int threads) {
+  const TensorRef in = of_height(input), w = of_height(weight), out = of_height(output);
+  const ConvShape shape =
+      conv_shape(Transposed ? in : out, Transposed ? out : in, w, stride, padding, dilation, groups);
+  guard::epilogue(bias, out, activation, algorithm);
+  (kernels().*Op)(in, w, bias, out, shape,
+                  {static_cast<Activation>(activation), slope, static_cast<ConvAlgorithm>(algorithm)},
+                  threads);
 }
 
 }  // namespace
@@ -49,64 +65,58 @@ PYBIND11_MODULE(_C, m) {
   m.def("available_isas", &available_isas);
   m.def("select_isa", &select_isa, py::arg("name"));
 
-  m.def("max_pool2d_with_switches", &pool<&Kernels::max_pool2d_with_switches, 0, 1>, no_gil);
-  m.def("max_pool2d_backward", &pool<&Kernels::max_pool2d_backward, 2, 0>, no_gil);
-  m.def("max_pool2d_gather", &pool<&Kernels::max_pool2d_gather, 0, 2>, no_gil);
-  m.def("max_unpool2d", &pool<&Kernels::max_unpool2d, 2, 0>, no_gil);
-  m.def("max_unpool2d_backward", &pool<&Kernels::max_unpool2d_backward, 0, 2>, no_gil);
+  m.def("max_pool2d_with_switches", &pool<&Kernels::max_pool2d_with_switches, 0, 1, 2>, no_gil);
+  m.def("max_pool2d_backward", &pool<&Kernels::max_pool2d_backward, 2, 0, 1>, no_gil);
+  m.def("max_pool2d_gather", &pool<&Kernels::max_pool2d_gather, 0, 2, 1>, no_gil);
+  m.def("max_unpool2d", &pool<&Kernels::max_unpool2d, 2, 0, 1>, no_gil);
+  m.def("max_unpool2d_backward", &pool<&Kernels::max_unpool2d_backward, 0, 2, 1>, no_gil);
 
-  m.def(
-      "conv_transpose2d",
-      [](const TensorRef& input, const TensorRef& weight, const TensorRef& bias, const TensorRef& output,
-         const Pair& stride, const Pair& padding, const Pair& dilation, int64_t groups, int activation,
-         double slope, int algorithm, int threads) {
-        kernels().conv_transpose2d(input, weight, bias, output,
-                                   conv_shape(input, output, weight, stride, padding, dilation, groups),
-                                   conv_options(activation, slope, algorithm), threads);
-      },
-      no_gil);
-  m.def(
-      "conv2d",
-      [](const TensorRef& input, const TensorRef& weight, const TensorRef& bias, const TensorRef& output,
-         const Pair& stride, const Pair& padding, const Pair& dilation, int64_t groups, int activation,
-         double slope, int algorithm, int threads) {
-        kernels().conv2d(input, weight, bias, output,
-                         conv_shape(output, input, weight, stride, padding, dilation, groups),
-                         conv_options(activation, slope, algorithm), threads);
-      },
-      no_gil);
+  m.def("conv_transpose2d", &convolution<&Kernels::conv_transpose2d, true>, no_gil);
+  m.def("conv2d", &convolution<&Kernels::conv2d, false>, no_gil);
   m.def(
       "conv_weight_grad",
       [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,
          const Pair& padding, const Pair& dilation, int64_t groups, int algorithm, int threads) {
-        kernels().conv_weight_grad(small, large, grad_weight,
-                                   conv_shape(small, large, grad_weight, stride, padding, dilation, groups),
-                                   static_cast<ConvAlgorithm>(algorithm), threads);
+        const TensorRef s = of_height(small), l = of_height(large), w = of_height(grad_weight);
+        const ConvShape shape = conv_shape(s, l, w, stride, padding, dilation, groups);
+        guard::epilogue({}, w, 0, algorithm);
+        kernels().conv_weight_grad(s, l, w, shape, static_cast<ConvAlgorithm>(algorithm), threads);
       },
       no_gil);
 
   m.def(
       "sparse_sigmoid",
       [](const TensorRef& z, const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
-         const TensorRef& slope, double rho, double beta,
-         int threads) { kernels().sparse_sigmoid(z, activations, sums, penalty, slope, rho, beta, threads); },
+         const TensorRef& slope, double rho, double beta, int threads) {
+        guard::activations(z, activations);
+        guard::statistics(z, sums, penalty, slope);
+        kernels().sparse_sigmoid(z, activations, sums, penalty, slope, rho, beta, threads);
+      },
       no_gil);
   m.def(
       "sparse_kl",
       [](const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
-         const TensorRef& slope, double rho, double beta,
-         int threads) { kernels().sparse_kl(activations, sums, penalty, slope, rho, beta, threads); },
+         const TensorRef& slope, double rho, double beta, int threads) {
+        guard::activations(activations, activations);
+        guard::statistics(activations, sums, penalty, slope);
+        kernels().sparse_kl(activations, sums, penalty, slope, rho, beta, threads);
+      },
       no_gil);
   m.def(
       "sparse_kl_from_sums",
       [](const TensorRef& sums, const TensorRef& penalty, const TensorRef& slope, double samples,
-         double scale, double rho,
-         double beta) { kernels().sparse_kl_from_sums(sums, penalty, slope, samples, scale, rho, beta); },
+         double scale, double rho, double beta) {
+        guard::from_sums(sums, penalty, slope);
+        kernels().sparse_kl_from_sums(sums, penalty, slope, samples, scale, rho, beta);
+      },
       no_gil);
   m.def(
       "sparse_sigmoid_backward",
       [](const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
          const TensorRef& grad_penalty, const TensorRef& grad_z, int threads) {
+        guard::activations(z, grad_z);
+        if (grad_activations) guard::activations(z, grad_activations);
+        guard::gradients(z, slope, grad_penalty);
         kernels().sparse_sigmoid_backward(grad_activations, z, slope, grad_penalty, grad_z, threads);
       },
       no_gil);

@@ -27,4 +27,14 @@ struct TensorRef {
   }
 };
 
+// A 3-d tensor as one of height 1; others as they are.
+inline TensorRef of_height(TensorRef t) {
+  if (t.rank != 3) return t;
+  t.rank = 4;
+  t.size[3] = t.size[2];
+  t.stride[3] = t.stride[2];
+  t.size[2] = 1;
+  return t;
+}
+
 }  // namespace deconvkit

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "cpu/out_of_memory.h"
 #include "cpu/simd.h"
 
 #ifdef __SSE2__
@@ -32,6 +33,26 @@ class FloatMode {
 #endif
 };
 
+// No exception may leave a parallel region: what a task was refused is noted, and thrown behind the region.
+class Refusal {
+ public:
+  template <class F>
+  void guard(F&& f) {
+    try {
+      f();
+    } catch (const OutOfMemory& error) {
+#pragma omp atomic write
+      bytes_ = error.bytes;
+    }
+  }
+  void rethrow() const {
+    if (bytes_) throw_out_of_memory(bytes_);
+  }
+
+ private:
+  int64_t bytes_ = 0;
+};
+
 // Calls f(i, thread) for every i in [0, n), thread in [0, threads) being whose scratch memory f may use.
 // Tasks are handed out one by one where dynamic, else in contiguous ranges; f must not let its results depend
 // on which thread runs it. Starts no thread for a single task.
@@ -43,18 +64,20 @@ inline void parallel_tasks(int64_t n, int threads, F&& f, bool dynamic) {
     return;
   }
   const unsigned mode = FloatMode::current();
+  Refusal refusal;
 #pragma omp parallel num_threads(threads)
   {
     const FloatMode guard(mode);
     const int thread = omp_get_thread_num();
     if (dynamic) {
 #pragma omp for schedule(dynamic, 1)
-      for (int64_t i = 0; i < n; ++i) f(i, thread);
+      for (int64_t i = 0; i < n; ++i) refusal.guard([&] { f(i, thread); });
     } else {
 #pragma omp for schedule(static)
-      for (int64_t i = 0; i < n; ++i) f(i, thread);
+      for (int64_t i = 0; i < n; ++i) refusal.guard([&] { f(i, thread); });
     }
   }
+  refusal.rethrow();
 }
 
 // The same for tasks without scratch memory: f(i).
@@ -74,14 +97,16 @@ inline void parallel_two_phases(int64_t n, int64_t m, int threads, F&& first, G&
     return;
   }
   const unsigned mode = FloatMode::current();
+  Refusal refusal;
 #pragma omp parallel num_threads(threads)
   {
     const FloatMode guard(mode);
 #pragma omp for schedule(static)
-    for (int64_t i = 0; i < n; ++i) first(i);
+    for (int64_t i = 0; i < n; ++i) refusal.guard([&] { first(i); });
 #pragma omp for schedule(static)
-    for (int64_t j = 0; j < m; ++j) second(j);
+    for (int64_t j = 0; j < m; ++j) refusal.guard([&] { second(j); });
   }
+  refusal.rethrow();
 }
 
 // How many threads are worth starting for work of so many bytes moved or operations done.

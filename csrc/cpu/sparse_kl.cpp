@@ -10,10 +10,10 @@
 // σ has lost its digits where σ is near 1, and a unit stuck there could not come back. Floor: 12 bytes an
 // element, about 22 vector operations.
 #include <cstdlib>
-#include <new>
 
 #include "cpu/dispatch.h"
 #include "cpu/memory.h"
+#include "cpu/out_of_memory.h"
 #include "cpu/parallel.h"
 #include "cpu/vector_math.h"
 #include "geometry/unit_shape.h"
@@ -35,9 +35,10 @@ struct Free {
 };
 
 double* allocate(int64_t doubles) {
-  void* block = std::malloc(static_cast<size_t>(doubles) * sizeof(double));
-  if (!block) throw std::bad_alloc();
-  advise_huge(block, doubles * static_cast<int64_t>(sizeof(double)));
+  const int64_t bytes = doubles * static_cast<int64_t>(sizeof(double));
+  void* block = std::malloc(static_cast<size_t>(bytes));
+  if (!block) throw_out_of_memory(bytes);
+  advise_huge(block, bytes);
   return static_cast<double*>(block);
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "cpu/memory.h"
+#include "cpu/out_of_memory.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -32,10 +33,10 @@ class Block {
       const int64_t size = bytes < kUnit ? (bytes + 4095) / 4096 * 4096 : (bytes + kUnit - 1) / kUnit * kUnit;
 #ifdef __linux__
       void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (p == MAP_FAILED) __builtin_trap();
+      if (p == MAP_FAILED) throw_out_of_memory(size);
 #else
       void* p = std::aligned_alloc(4096, size);
-      if (!p) __builtin_trap();
+      if (!p) throw_out_of_memory(size);
 #endif
       advise_huge(p, size);
       data_ = p;

@@ -36,6 +36,10 @@ def empty_like(tensor: Tensor, batch_dims: int) -> Tensor:
 
 def aligned(tensor: Tensor, like: Tensor, unit_dim: int) -> Tensor:
     """``tensor``, copied unless its memory has the order of ``like``; a matrix's rows may lie apart."""
+    if tensor.shape != like.shape:
+        raise ValueError(
+            f"deconvkit: expected tensors of one shape, got {tuple(tensor.shape)} and {tuple(like.shape)}"
+        )
     strides, wanted = tensor.stride(), like.stride()
     if strides == wanted or (len(strides) == 2 and unit_dim == 1 and strides[1] == wanted[1] == 1):
         return tensor
