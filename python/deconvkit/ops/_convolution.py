@@ -16,7 +16,6 @@ one dimension tensors are 3-d and the geometry still (vertical, horizontal), of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -200,68 +199,6 @@ def pairs(dims: int, stride: Any, padding: Any, dilation: Any, size: Any) -> tup
     return stride, padding, dilation, size
 
 
-# ------------------------------------------------------------------------------------------------------ call
-
-_CACHE: dict[Any, tuple[Any, ...]] = {}
-"""What prepare() made of a call's shapes, dtypes and arguments; never used while compiling."""
-
-_CACHE_SIZE = 1024  # changing shapes must not make it grow without bound
-
-
-def run(
-    function: type[Function],
-    prepare: Callable[..., tuple[Tensor, Tensor, Tensor | None, tuple[Any, ...]]],
-    op: str,
-    dims: int,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    *arguments: Any,
-) -> Tensor:
-    """Prepare a public function's arguments and run its op; shortly where the dispatcher has no part."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._is_any_autocast_enabled()
-        or not library.is_plain((input, weight, bias))
-    ):
-        input, weight, bias, geometry = prepare(op, dims, input, weight, bias, *arguments)
-        if input.dim() == dims + 2:
-            return function.call(input, weight, bias, *geometry)
-        return function.call(input.unsqueeze(0), weight, bias, *geometry).squeeze(0)
-
-    shape = input.shape
-    try:
-        key = (
-            op,
-            shape,
-            input.dtype,
-            weight.shape,
-            weight.dtype,
-            None if bias is None else bias.shape,
-            None if bias is None else bias.dtype,
-            arguments,
-            *map(type, arguments),  # 1 == 1.0 == True
-        )
-        cached = _CACHE.get(key)
-        if cached is None:
-            if len(_CACHE) >= _CACHE_SIZE:
-                _CACHE.clear()
-            *_, cached = prepare(op, dims, input, weight, bias, *arguments)
-            _CACHE[key] = cached
-    except (AttributeError, TypeError):  # a list among the arguments, or one of the wrong type
-        *_, cached = prepare(op, dims, input, weight, bias, *arguments)
-    unbatched = len(shape) != dims + 2
-    if unbatched:
-        input = input.unsqueeze(0)
-    if torch.is_grad_enabled() and (
-        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    ):
-        output = function.apply_plain(input, weight, bias, cached)
-    else:
-        output = function.impl(input, weight, bias, *cached)
-    return output.squeeze(0) if unbatched else output
-
-
 # ------------------------------------------------------------------------------------------------ activation
 
 
@@ -292,59 +229,6 @@ def activation_backward(grad_output: Tensor, output: Tensor, activation: str, sl
     return aten.sigmoid_backward(grad_output, output)
 
 
-# ------------------------------------------------------------------------------------------------- autograd
-
-
-class Function(library.Function):
-    """What conv2d's and conv_transpose2d's Functions share."""
-
-    tensors = 3
-    impl: Callable[..., Tensor]
-    apply_plain: Callable[..., Tensor]
-    """``apply_plain(input, weight, bias, others)``: apply() for tensors of which library.is_plain() holds."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        """Keep what backward reads. Of an input that no gradient reads, that is the shape."""
-        needs_weight = ctx.needs_input_grad[1]
-        input = inputs[0]
-        ctx.save_for_backward(
-            input if needs_weight else None, inputs[1], None if inputs[8] == "none" else output
-        )
-        ctx.arguments = None if needs_weight else input.shape, inputs[3:]
-
-
-def shorten(function: type[Function], op: library.Op) -> None:
-    """Give the Function its short ways: the op's implementation, and apply_plain()."""
-    impl = op.impl
-
-    # The same as forward and setup_context, in one function and with one argument for all that are no
-    # tensors: each argument and each further call costs apply() time.
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, others: Any) -> Tensor:
-        output = impl(input, weight, bias, *others)
-        needs_weight = ctx.needs_input_grad[1]
-        ctx.save_for_backward(
-            input if needs_weight else None, weight, None if others[5] == "none" else output
-        )
-        ctx.arguments = None if needs_weight else input.shape, others
-        return output
-
-    one_function = torch.autograd.function._SingleLevelFunction.setup_context
-    names = {
-        "forward": staticmethod(forward),
-        "setup_context": one_function,
-        "op": None,
-        "__module__": function.__module__,
-    }
-    function.impl = staticmethod(impl)
-    function.apply_plain = type(function.__name__, (function,), names)._apply  # type: ignore[attr-defined]
-
-
-def bias_grad(grad: Tensor) -> Tensor:
-    """The sum over all but the channels; torch accumulates bfloat16 and float16 in float32."""
-    return grad.sum((0, 2) if grad.dim() == 3 else (0, 2, 3))
-
-
 # -------------------------------------------------------------------------------------------------- layouts
 
 
@@ -353,12 +237,9 @@ def spatial(shape: Any) -> Pair:
     return (shape[2], shape[3]) if len(shape) == 4 else (1, shape[2])
 
 
-def ref_1d(tensor: Tensor) -> library.Ref:
-    """:func:`library.ref` of a 3-d tensor as one of height 1."""
-    n, c, length = tensor.shape
-    n_stride, c_stride, stride = tensor.stride()
-    data, dtype, _, _ = library.ref(tensor)
-    return data, dtype, (n, c, 1, length), (n_stride, c_stride, stride, stride)
+def out_channels(weight: Tensor, groups: int, transposed: bool) -> int:
+    """The output's channels."""
+    return weight.shape[1] * groups if transposed else weight.shape[0]
 
 
 def allocate(input: Tensor, weight: Tensor, channels: int, size: Pair) -> Tensor:
@@ -367,12 +248,24 @@ def allocate(input: Tensor, weight: Tensor, channels: int, size: Pair) -> Tensor
     In one dimension, as in torch, the weight alone counts.
     """
     if input.dim() == 3:
-        return empty(input, (input.shape[0], channels, size[1]), is_channels_last(weight))
-    shape = (input.shape[0], channels, size[0], size[1])
-    strides, weight_strides = input.stride(), weight.stride()
-    if strides[3] < strides[1] and weight_strides[3] < weight_strides[1]:  # the usual case, quickly
+        shape: tuple[int, ...] = (input.shape[0], channels, size[1])
+    else:
+        shape = (input.shape[0], channels, size[0], size[1])
+    if is_usual(input, weight):
         return input.new_empty(shape)
-    return empty(input, shape, library.is_channels_last(input) or library.is_channels_last(weight))
+    channels_last = is_channels_last(weight) or (input.dim() == 4 and is_channels_last(input))
+    return empty(input, shape, channels_last)
+
+
+def is_usual(input: Tensor, weight: Tensor) -> bool:
+    """Whether strides tell at a glance that neither is channels_last."""
+    strides = weight.stride()
+    if strides[-1] >= strides[1]:
+        return False
+    if len(strides) == 3:
+        return True
+    strides = input.stride()
+    return strides[3] < strides[1]
 
 
 def is_channels_last(tensor: Tensor) -> bool:
@@ -394,49 +287,6 @@ def in_layout_of(output: Tensor, result: Tensor) -> Tensor:
     return result if result.stride() == output.stride() else output.copy_(result)
 
 
-# ----------------------------------------------------------------------------------------------------- vmap
-
-
-def _fold_channels(tensor: Tensor, dim: int | None, size: int, at: int) -> Tensor:
-    """Move a vmapped dimension (None: expand) in front of dimension ``at`` and fold it into that one."""
-    moved = tensor.unsqueeze(at).expand(*tensor.shape[:at], size, *tensor.shape[at:])
-    if dim is not None:
-        moved = tensor.movedim(dim, at)
-    return moved.flatten(at, at + 1)
-
-
-def vmap_convolution(op: library.Op, info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
-    """The batching rule of conv2d and conv_transpose2d.
-
-    A batched input alone joins the batch; with a batched weight or bias each member is a group of its own.
-    """
-    input, weight, bias, *geometry, groups, activation, slope, algorithm = args
-    size = info.batch_size
-    if in_dims[1] is None and in_dims[2] is None:
-        return library.unfold(op(library.fold(input, in_dims[0], size), *args[1:]), size), 0
-    output = op(
-        _fold_channels(input, in_dims[0], size, 1),
-        _fold_channels(weight, in_dims[1], size, 0),
-        None if bias is None else _fold_channels(bias, in_dims[2], size, 0),
-        *geometry,
-        groups * size,
-        activation,
-        slope,
-        algorithm,
-    )
-    return output.unflatten(1, (size, -1)), 1
-
-
-def vmap_weight_grad(op: library.Op, info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
-    """The batching rule of conv_weight_grad: each member is a group of its own."""
-    small, large, *geometry, groups, channels_last, algorithm = args
-    size = info.batch_size
-    grad_weight = op(
-        _fold_channels(small, in_dims[0], size, 1),
-        _fold_channels(large, in_dims[1], size, 1),
-        *geometry,
-        groups * size,
-        channels_last,
-        algorithm,
-    )
-    return grad_weight.unflatten(0, (size, -1)), 0
+def bias_grad(grad: Tensor) -> Tensor:
+    """The sum over all but the channels; torch accumulates bfloat16 and float16 in float32."""
+    return grad.sum((0, 2) if grad.dim() == 3 else (0, 2, 3))

@@ -7,6 +7,8 @@ lives outside, in the ``autograd.Function`` of each ``ops/<op>.py``, and every b
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
     enable_single_level_autograd_function,
 )
+from torch.autograd import forward_ad
 
 from deconvkit._version import __version__
 
@@ -68,6 +71,11 @@ def native(tensor: Tensor) -> Any:
     )
 
 
+def is_forward_mode() -> bool:
+    """Whether tensors may carry tangents. Their presence could be asked of each, but that is slower."""
+    return forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled()
+
+
 def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
     """Whether the dispatcher would have nothing to do but to call the CPU's implementation."""
     for tensor in tensors:
@@ -77,6 +85,7 @@ def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
         torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()
         or torch._C._autograd._profiler_enabled()
+        or is_forward_mode()
     )
 
 
@@ -140,15 +149,15 @@ class Function(torch.autograd.Function):
         cls._apply = super(torch.autograd.Function, cls).apply  # type: ignore[misc]
         if cls.op is not None:
             _LIBRARY.impl(cls.op, cls._dispatched, "Autograd")
+            if cls.jvp is torch.autograd.Function.jvp:
+                cls.jvp = staticmethod(functools.partial(_no_jvp, cls.op))  # type: ignore[method-assign]
 
     @classmethod
     def _dispatched(cls, *args: Any) -> Any:
         """Run the op as the dispatcher does at its autograd key, at one level of functorch's transforms."""
-        if torch.is_grad_enabled():
-            for tensor in args[: cls.tensors]:
-                if tensor is not None and tensor.requires_grad:
-                    with enable_single_level_autograd_function():
-                        return cls._apply(*args)
+        if cls._is_recorded(args):
+            with enable_single_level_autograd_function():
+                return cls._apply(*args)
         with torch._C._AutoDispatchBelowAutograd():
             return getattr(torch.ops.deconvkit, cls.op).default(*args)  # type: ignore[arg-type]
 
@@ -159,11 +168,23 @@ class Function(torch.autograd.Function):
             return cls.forward(*args) if cls.op is not None else cls.apply(*args)
         if torch._C._are_functorch_transforms_active():
             return cls.apply(*args)
+        return cls._apply(*args) if cls._is_recorded(args) else cls.forward(*args)
+
+    @classmethod
+    def _is_recorded(cls, args: tuple[Any, ...]) -> bool:
+        """Whether autograd has a part: one of the tensors may have a gradient or a tangent."""
         if torch.is_grad_enabled():
             for tensor in args[: cls.tensors]:
                 if tensor is not None and tensor.requires_grad:
-                    return cls._apply(*args)
-        return cls.forward(*args)
+                    return True
+        return is_forward_mode()
+
+
+def _no_jvp(op: str, *_: Any) -> Any:
+    raise NotImplementedError(
+        f"deconvkit::{op}: no forward-mode derivative (jvp, jacfwd, dual numbers); "
+        "take backward or torch.func.jacrev"
+    )
 
 
 def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -178,6 +199,14 @@ def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
         t.to(dtype) if t is not None and t.is_floating_point() and t.dtype != torch.float64 else t
         for t in tensors
     )
+
+
+def no_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Where torch computes for an op: operands are cast already, and a backward keeps its forward's dtype."""
+    device = tensor.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def is_channels_last(tensor: Tensor) -> bool:

@@ -7,7 +7,7 @@ or cropped.
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,35 +16,24 @@ from torch.nn import functional
 from deconvkit.ops import _convolution as common
 
 Pair = tuple[int, int]
+Call = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def _no_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """The operands are cast already; a backward inside an autocast region keeps the dtype of its forward."""
-    device = tensor.device.type
-    return (
-        torch.autocast(device, enabled=False)
-        if torch.is_autocast_enabled(device)
-        else contextlib.nullcontext()
-    )
-
-
-def _fit_large(
-    large: Tensor, small: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
-) -> tuple[Tensor, Pair]:
-    """The large side, padded or cropped until torch's symmetric padding fits the small side; that padding."""
+def _padding(
+    large: Pair, small: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> tuple[int, int, int, int] | None:
+    """What functional.pad() does to the large side where torch's symmetric padding does not fit the small."""
     trailing = [
-        (small[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 - large.shape[2 + i] - padding[i]
-        for i in (0, 1)
+        (small[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 - large[i] - padding[i] for i in (0, 1)
     ]
     if all(padding[i] - stride[i] < trailing[i] <= padding[i] for i in (0, 1)):
-        return large, padding
-    return functional.pad(large, (padding[1], trailing[1], padding[0], trailing[0])), (0, 0)
+        return None
+    return padding[1], trailing[1], padding[0], trailing[0]
 
 
 def conv2d(
     input: Tensor,
     weight: Tensor,
-    bias: Tensor | None,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
@@ -52,24 +41,29 @@ def conv2d(
     groups: int,
     activation: str,
     slope: float,
-) -> Tensor:
+) -> Call:
     """``deconvkit::conv2d`` by torch."""
-    if input.dim() == 3:
-        input, weight = input.unsqueeze(2), weight.unsqueeze(2)
-        return conv2d(
-            input, weight, bias, stride, padding, dilation, output_size, groups, activation, slope
-        ).squeeze(2)
-    with _no_autocast(input):
-        kernel = (weight.shape[2], weight.shape[3])
-        input, pads = _fit_large(input, output_size, kernel, stride, padding, dilation)
-        output = functional.conv2d(input, weight, bias, stride, pads, dilation, groups)
-        return common.activate_(output, activation, slope)
+    kernel, size = common.spatial(weight.shape), common.spatial(input.shape)
+    pads = _padding(size, output_size, kernel, stride, padding, dilation)
+    dims = input.dim() - 2
+    function = torch.conv2d if dims == 2 else torch.conv1d
+    strides, dilations = stride[-dims:], dilation[-dims:]
+
+    def call(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if pads is None:
+            output = function(input, weight, bias, strides, padding[-dims:], dilations, groups)
+        else:
+            padded = functional.pad(input, pads[: 2 * dims])
+            output = function(padded, weight, bias, strides, 0, dilations, groups)
+        return finish(output, input, weight)
+
+    finish = _finish(weight.shape[0], output_size, activation, slope)
+    return call
 
 
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,
-    bias: Tensor | None,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
@@ -77,29 +71,43 @@ def conv_transpose2d(
     groups: int,
     activation: str,
     slope: float,
-) -> Tensor:
+) -> Call:
     """``deconvkit::conv_transpose2d`` by torch."""
-    if input.dim() == 3:
-        input, weight = input.unsqueeze(2), weight.unsqueeze(2)
-        return conv_transpose2d(
-            input, weight, bias, stride, padding, dilation, output_size, groups, activation, slope
-        ).squeeze(2)
-    full = [
-        (input.shape[2 + i] - 1) * stride[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1 for i in (0, 1)
-    ]
+    kernel, size = common.spatial(weight.shape), common.spatial(input.shape)
+    full = [(size[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
     extra = [output_size[i] + 2 * padding[i] - full[i] for i in (0, 1)]
-    with _no_autocast(input):
-        if all(0 <= extra[i] < max(stride[i], dilation[i]) for i in (0, 1)):
-            output = functional.conv_transpose2d(
-                input, weight, bias, stride, padding, (extra[0], extra[1]), groups, dilation
-            )
+    fits = all(0 <= extra[i] < max(stride[i], dilation[i]) for i in (0, 1))
+    trailing = [padding[i] + output_size[i] - full[i] for i in (0, 1)]
+    pads = (-padding[1], trailing[1], -padding[0], trailing[0])
+    dims = input.dim() - 2
+    function = torch.conv_transpose2d if dims == 2 else torch.conv_transpose1d
+    strides, dilations = stride[-dims:], dilation[-dims:]
+
+    def call(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if fits:
+            output = function(input, weight, bias, strides, padding[-dims:], extra[-dims:], groups, dilations)
         else:
-            output = functional.conv_transpose2d(input, weight, None, stride, 0, 0, groups, dilation)
-            trailing = [padding[i] + output_size[i] - full[i] for i in (0, 1)]
-            output = functional.pad(output, (-padding[1], trailing[1], -padding[0], trailing[0]))
+            output = function(input, weight, None, strides, 0, 0, groups, dilations)
+            output = functional.pad(output, pads[: 2 * dims])
             if bias is not None:
-                output += bias[:, None, None]
-        return common.activate_(output, activation, slope)
+                output += bias.view(-1, *[1] * dims)
+        return finish(output, input, weight)
+
+    finish = _finish(weight.shape[1] * groups, output_size, activation, slope)
+    return call
+
+
+def _finish(channels: int, size: Pair, activation: str, slope: float) -> Callable[..., Tensor]:
+    """(output, input, weight) -> output with the activation, in the strides that the op promises."""
+
+    def finish(output: Tensor, input: Tensor, weight: Tensor) -> Tensor:
+        if activation != "none":
+            common.activate_(output, activation, slope)
+        if common.is_usual(input, weight) and output.is_contiguous():  # quickly
+            return output
+        return common.in_layout_of(common.allocate(input, weight, channels, size), output)
+
+    return finish
 
 
 def conv_weight_grad(
@@ -111,8 +119,9 @@ def conv_weight_grad(
         return conv_weight_grad(small, large, kernel_size, stride, padding, dilation, groups).squeeze(2)
     weight = small.new_empty((small.shape[1], large.shape[1] // groups, *kernel_size))
     size = (small.shape[2], small.shape[3])
-    with _no_autocast(small):
-        large, pads = _fit_large(large, size, kernel_size, stride, padding, dilation)
-        return torch.ops.aten.convolution_backward(
-            small, large, weight, None, stride, pads, dilation, False, (0, 0), groups, (False, True, False)
-        )[1]
+    pads = _padding(common.spatial(large.shape), size, kernel_size, stride, padding, dilation)
+    if pads is not None:
+        large, padding = functional.pad(large, pads), (0, 0)
+    return torch.ops.aten.convolution_backward(
+        small, large, weight, None, stride, padding, dilation, False, (0, 0), groups, (False, True, False)
+    )[1]

@@ -4,137 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deconvkit.ops import _arguments as arguments
 from deconvkit.ops import _convolution as common
-from deconvkit.ops import _library as library
-from deconvkit.ops import _torch_convolution, conv2d, conv_weight_grad
-from deconvkit.ops._algorithm import resolve
+from deconvkit.ops import _convolution_op as convolution_op
+from deconvkit.ops import conv2d, conv_weight_grad
 
 Pair = tuple[int, int]
 
 
-def _allocate(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    output_size: Pair,
-    groups: int,
-    activation: str,
-    slope: float,
-    algorithm: str,
-) -> Tensor:
-    return common.allocate(input, weight, weight.shape[1] * groups, output_size)
+_op = convolution_op.register(transposed=True)
 
 
-def _impl(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    output_size: Pair,
-    groups: int,
-    activation: str,
-    slope: float,
-    algorithm: str,
-) -> Tensor:
-    output = common.allocate(input, weight, weight.shape[1] * groups, output_size)
-    if algorithm == "auto":
-        algorithm = resolve("conv_transpose2d", input, weight, output_size, stride, dilation, groups)
-    if algorithm == "torch":
-        result = _torch_convolution.conv_transpose2d(
-            input, weight, bias, stride, padding, dilation, output_size, groups, activation, slope
-        )
-        return common.in_layout_of(output, result)
-    ref = library.ref if input.dim() == 4 else common.ref_1d
-    library.native(input).conv_transpose2d(
-        ref(input),
-        ref(weight),
-        library.optional_ref(bias),
-        ref(output),
-        stride,
-        padding,
-        dilation,
-        groups,
-        common.ACTIVATION_CODES[activation],
-        slope,
-        common.ALGORITHM_CODES[algorithm],
-        torch.get_num_threads(),
-    )
-    return output
-
-
-def _vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
-    return common.vmap_convolution(_op, info, in_dims, *args)
-
-
-_op = library.register(
-    "conv_transpose2d(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride, SymInt[2] padding, "
-    "SymInt[2] dilation, SymInt[2] output_size, SymInt groups, str activation, float slope, "
-    "str algorithm) -> Tensor",
-    _impl,
-    _allocate,
-    _vmap,
-)
-
-
-class ConvTranspose2d(common.Function):
+class ConvTranspose2d(convolution_op.Function):
     """The op with its gradients: conv2d and conv_weight_grad."""
 
-    op = "conv_transpose2d"
+    op, transposed = "conv_transpose2d", True
 
     @staticmethod
-    def forward(
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
-        output_size: Pair,
-        groups: int,
-        activation: str,
-        slope: float,
-        algorithm: str,
-    ) -> Tensor:
+    def forward(*args: Any) -> Tensor:
         """Run the op."""
-        return _op(
-            input, weight, bias, stride, padding, dilation, output_size, groups, activation, slope, algorithm
-        )
+        return _op(*args)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
-        """Each gradient by an op of the family."""
-        input, weight, output = ctx.saved_tensors
-        input_shape, (stride, padding, dilation, _, groups, activation, slope, algorithm) = ctx.arguments
-        needs = ctx.needs_input_grad
-        grad = common.activation_backward(grad_output, output, activation, slope)
-        geometry = stride, padding, dilation
-        grad_input = grad_weight = grad_bias = None
-        if needs[0]:
-            size = common.spatial(input.shape if input_shape is None else input_shape)
-            grad_input = conv2d.Conv2d.call(
-                grad, weight, None, *geometry, size, groups, "none", 0.0, algorithm
-            )
-        if needs[1]:
-            kernel = common.spatial(weight.shape)
-            channels_last = common.is_channels_last(weight)
-            grad_weight = conv_weight_grad.ConvWeightGrad.call(
-                input, grad, kernel, *geometry, groups, channels_last, algorithm
-            )
-        if needs[2]:
-            grad_bias = common.bias_grad(grad)
-        return grad_input, grad_weight, grad_bias, None, None, None, None, None, None, None, None
+        """By the other two ops."""
+        return convolution_op.backward(ctx, grad_output, conv2d.Conv2d, conv_weight_grad.ConvWeightGrad)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        """By the op itself, twice."""
+        return convolution_op.jvp(ConvTranspose2d, ctx, *tangents)
 
 
-common.shorten(ConvTranspose2d, _op)
+convolution_op.shorten(ConvTranspose2d)
 
 
 def prepare(
@@ -213,7 +117,7 @@ def conv_transpose2d(
 
     Source: Zeiler et al., "Deconvolutional networks" (2010); Dumoulin and Visin, arXiv 1603.07285, section 4.
     """
-    return common.run(
+    return convolution_op.run(
         ConvTranspose2d,
         prepare,
         "conv_transpose2d",
@@ -272,7 +176,7 @@ def conv_transpose1d(
         TypeError: a dtype that is not supported, or differs between the tensors.
         ValueError: any other argument that does not fit; the message names it.
     """
-    return common.run(
+    return convolution_op.run(
         ConvTranspose2d,
         prepare,
         "conv_transpose1d",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deconvkit.ops import _convolution as common
+from deconvkit.ops import _convolution_op as convolution_op
 from deconvkit.ops import _library as library
 from deconvkit.ops import _torch_convolution, conv2d, conv_transpose2d
 from deconvkit.ops._algorithm import resolve
@@ -45,15 +46,15 @@ def _impl(
     if algorithm == "auto":
         algorithm = resolve("conv_weight_grad", small, large, kernel_size, stride, dilation, groups)
     if algorithm == "torch":
-        result = _torch_convolution.conv_weight_grad(
-            small, large, kernel_size, stride, padding, dilation, groups
-        )
+        with library.no_autocast(small):
+            result = _torch_convolution.conv_weight_grad(
+                small, large, kernel_size, stride, padding, dilation, groups
+            )
         return common.in_layout_of(output, result)
-    ref = library.ref if small.dim() == 4 else common.ref_1d
     library.native(small).conv_weight_grad(
-        ref(small),
-        ref(large),
-        ref(output),
+        library.ref(small),
+        library.ref(large),
+        library.ref(output),
         stride,
         padding,
         dilation,
@@ -65,7 +66,7 @@ def _impl(
 
 
 def _vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
-    return common.vmap_weight_grad(_op, info, in_dims, *args)
+    return convolution_op.vmap_weight_grad(_op, info, in_dims, *args)
 
 
 _op = library.register(
@@ -107,6 +108,9 @@ class ConvWeightGrad(library.Function):
         ctx.save_for_backward(small if needs_large else None, large if needs_small else None)
         ctx.sizes = common.spatial(small.shape), common.spatial(large.shape)
         ctx.geometry, ctx.tail = geometry, (groups, "none", 0.0, algorithm)
+        if library.is_forward_mode():
+            ctx.save_for_forward(small, large)
+            ctx.arguments = inputs[2:]
 
     @staticmethod
     def backward(ctx: Any, grad_weight: Tensor) -> Any:
@@ -121,3 +125,14 @@ class ConvWeightGrad(library.Function):
                 small, grad_weight, None, *ctx.geometry, large_size, *ctx.tail
             )
         return grad_small, grad_large, None, None, None, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, d_small: Tensor | None, d_large: Tensor | None, *_: Any) -> Tensor:
+        """The product rule."""
+        small, large = ctx.saved_tensors
+        parts = []
+        if d_small is not None:
+            parts.append(ConvWeightGrad.call(d_small, large, *ctx.arguments))
+        if d_large is not None:
+            parts.append(ConvWeightGrad.call(small, d_large, *ctx.arguments))
+        return sum(parts[1:], parts[0])

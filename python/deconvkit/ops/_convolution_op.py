@@ -1,0 +1,285 @@
+"""How conv2d and conv_transpose2d run: registration, the short way of plain calls, autograd, batching rules.
+
+The two take the same arguments and do the same with them, from opposite sides (``_convolution.py``); what
+tells them apart is the flag ``transposed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deconvkit.ops import _convolution as common
+from deconvkit.ops import _library as library
+from deconvkit.ops import _torch_convolution
+from deconvkit.ops._algorithm import resolve
+
+Pair = tuple[int, int]
+Call = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(input, weight, bias) -> output, of one geometry and one pair of shapes."""
+
+Planned = tuple[tuple[Any, ...], Call]
+"""The op's arguments after the tensors, and the call that they come down to."""
+
+# ---------------------------------------------------------------------------------------------- registration
+
+
+def register(transposed: bool) -> library.Op:
+    """Register ``deconvkit::conv2d`` or ``conv_transpose2d``."""
+    name = "conv_transpose2d" if transposed else "conv2d"
+
+    def allocate(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        output_size: Pair,
+        groups: int,
+        *_: Any,
+    ) -> Tensor:
+        return common.allocate(input, weight, common.out_channels(weight, groups, transposed), output_size)
+
+    def impl(input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+        with library.no_autocast(input):
+            return plan(transposed, input, weight, geometry)(input, weight, bias)
+
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+        return _vmap(op, info, in_dims, *args)
+
+    op = library.register(
+        f"{name}(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride, SymInt[2] padding, "
+        "SymInt[2] dilation, SymInt[2] output_size, SymInt groups, str activation, float slope, "
+        "str algorithm) -> Tensor",
+        impl,
+        allocate,
+        vmap,
+    )
+    return op
+
+
+def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, ...]) -> Call:
+    """All that shapes, dtype and device decide, once: what remains to be done for each call."""
+    stride, padding, dilation, size, groups, activation, slope, algorithm = geometry
+    name = "conv_transpose2d" if transposed else "conv2d"
+    if algorithm == "auto":
+        algorithm = resolve(name, input, weight, size, stride, dilation, groups)
+    if algorithm == "torch":
+        by_torch = _torch_convolution.conv_transpose2d if transposed else _torch_convolution.conv2d
+        return by_torch(input, weight, stride, padding, dilation, size, groups, activation, slope)
+
+    kernel = getattr(library.native(input), name)
+    codes = common.ACTIVATION_CODES[activation], slope, common.ALGORITHM_CODES[algorithm]
+    arguments = stride, padding, dilation, groups, *codes
+    channels = common.out_channels(weight, groups, transposed)
+    allocate, ref, threads = common.allocate, library.ref, torch.get_num_threads
+
+    def call(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        output = allocate(input, weight, channels, size)
+        kernel(
+            ref(input), ref(weight), None if bias is None else ref(bias), ref(output), *arguments, threads()
+        )
+        return output
+
+    return call
+
+
+# ------------------------------------------------------------------------------------------------------ call
+
+_CACHE: dict[Any, Planned] = {}
+"""What became of a call's shapes, dtypes and arguments; for plain tensors alone."""
+
+_CACHE_SIZE = 1024  # changing shapes must not make it grow without bound
+
+
+def run(
+    function: type[Function],
+    prepare: Callable[..., tuple[Tensor, Tensor, Tensor | None, tuple[Any, ...]]],
+    op: str,
+    dims: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *arguments: Any,
+) -> Tensor:
+    """Prepare a public function's arguments and run its op; shortly where the dispatcher has no part."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._is_any_autocast_enabled()
+        or not library.is_plain((input, weight, bias))
+    ):
+        input, weight, bias, geometry = prepare(op, dims, input, weight, bias, *arguments)
+        if input.dim() == dims + 2:
+            return function.call(input, weight, bias, *geometry)
+        return function.call(input.unsqueeze(0), weight, bias, *geometry).squeeze(0)
+
+    key: Any
+    try:
+        key = (
+            op,
+            input.shape,
+            input.dtype,
+            weight.shape,
+            weight.dtype,
+            None if bias is None else bias.shape,
+            None if bias is None else bias.dtype,
+            arguments,
+            *map(type, arguments),  # 1 == 1.0 == True
+        )
+        planned = _CACHE.get(key)
+    except (AttributeError, TypeError):  # a list among the arguments, or one of the wrong type
+        key, planned = None, None
+    if planned is None:
+        *_, geometry = prepare(op, dims, input, weight, bias, *arguments)
+        batched = input if input.dim() == dims + 2 else input.unsqueeze(0)
+        planned = geometry, plan(function.transposed, batched, weight, geometry)
+        if key is not None:
+            if len(_CACHE) >= _CACHE_SIZE:
+                _CACHE.clear()
+            _CACHE[key] = planned
+    unbatched = input.dim() != dims + 2
+    if unbatched:
+        input = input.unsqueeze(0)
+    if torch.is_grad_enabled() and (
+        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    ):
+        output = function.apply_plain(input, weight, bias, planned)
+    else:
+        output = planned[1](input, weight, bias)
+    return output.squeeze(0) if unbatched else output
+
+
+# ------------------------------------------------------------------------------------------------- autograd
+
+
+class Function(library.Function):
+    """What conv2d's and conv_transpose2d's Functions share; ``forward`` is the op."""
+
+    tensors = 3
+    transposed: bool
+    apply_plain: Callable[..., Tensor]
+    """apply() for tensors of which library.is_plain() holds: (input, weight, bias, planned)."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        """Keep what backward reads. Of an input that no gradient reads, that is the shape."""
+        input, weight, _, *geometry = inputs
+        _save(ctx, input, weight, output, geometry)
+        if library.is_forward_mode():
+            ctx.save_for_forward(input, weight, output)
+
+
+def backward(
+    ctx: Any, grad_output: Tensor, adjoint: type[Function], weight_grad: type[library.Function]
+) -> Any:
+    """Each gradient by an op of the family: the input's by the other convolution."""
+    input, weight, output = ctx.saved_tensors
+    input_shape, (stride, padding, dilation, _, groups, activation, slope, algorithm) = ctx.arguments
+    needs = ctx.needs_input_grad
+    grad = common.activation_backward(grad_output, output, activation, slope)
+    geometry = stride, padding, dilation
+    grad_input = grad_weight = grad_bias = None
+    if needs[0]:
+        size = common.spatial(input.shape if input_shape is None else input_shape)
+        grad_input = adjoint.call(grad, weight, None, *geometry, size, groups, "none", 0.0, algorithm)
+    if needs[1]:
+        small, large = (grad, input) if adjoint.transposed else (input, grad)
+        kernel, channels_last = common.spatial(weight.shape), common.is_channels_last(weight)
+        grad_weight = weight_grad.call(small, large, kernel, *geometry, groups, channels_last, algorithm)
+    if needs[2]:
+        grad_bias = common.bias_grad(grad)
+    return grad_input, grad_weight, grad_bias, None, None, None, None, None, None, None, None
+
+
+def jvp(function: type[Function], ctx: Any, *tangents: Any) -> Tensor:
+    """The output's tangent: the product rule, and the activation's slope."""
+    input, weight, output = ctx.saved_tensors
+    *geometry, activation, slope, algorithm = ctx.arguments[1]
+    d_input, d_weight, d_bias = tangents[:3]
+    parts = []
+    if d_input is not None:
+        parts.append(function.call(d_input, weight, None, *geometry, "none", 0.0, algorithm))
+    if d_weight is not None:
+        parts.append(function.call(input, d_weight, None, *geometry, "none", 0.0, algorithm))
+    if d_bias is not None:
+        parts.append(d_bias.view(-1, *[1] * (output.dim() - 2)).expand_as(output))
+    # Each activation's slope is a factor, so that it is its own transpose.
+    return common.activation_backward(sum(parts[1:], parts[0]), output, activation, slope)
+
+
+def _save(ctx: Any, input: Tensor, weight: Tensor, output: Tensor, geometry: Any) -> None:
+    needs_weight = ctx.needs_input_grad[1]
+    ctx.save_for_backward(input if needs_weight else None, weight, None if geometry[5] == "none" else output)
+    ctx.arguments = None if needs_weight else input.shape, geometry
+
+
+def shorten(function: type[Function]) -> None:
+    """Give the Function its short way, apply_plain()."""
+
+    # The same as forward and setup_context, in one function and with one argument for all that are no
+    # tensors: each argument and each further call costs apply() time.
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, planned: Planned) -> Tensor:
+        geometry, call = planned
+        output = call(input, weight, bias)
+        _save(ctx, input, weight, output, geometry)
+        return output
+
+    names = {
+        "forward": staticmethod(forward),
+        "setup_context": torch.autograd.function._SingleLevelFunction.setup_context,  # none
+        "op": None,
+        "__module__": function.__module__,
+    }
+    function.apply_plain = type(function.__name__, (function,), names)._apply  # type: ignore[attr-defined]
+
+
+# ----------------------------------------------------------------------------------------------------- vmap
+
+
+def _fold_channels(tensor: Tensor, dim: int | None, size: int, at: int) -> Tensor:
+    """Move a vmapped dimension (None: expand) in front of dimension ``at`` and fold it into that one."""
+    moved = tensor.unsqueeze(at).expand(*tensor.shape[:at], size, *tensor.shape[at:])
+    if dim is not None:
+        moved = tensor.movedim(dim, at)
+    return moved.flatten(at, at + 1)
+
+
+def _vmap(op: library.Op, info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+    """The batching rule of conv2d and conv_transpose2d.
+
+    A batched input alone joins the batch; with a batched weight or bias each member is a group of its own.
+    """
+    input, weight, bias, *geometry, groups, activation, slope, algorithm = args
+    size = info.batch_size
+    if in_dims[1] is None and in_dims[2] is None:
+        return library.unfold(op(library.fold(input, in_dims[0], size), *args[1:]), size), 0
+    output = op(
+        _fold_channels(input, in_dims[0], size, 1),
+        _fold_channels(weight, in_dims[1], size, 0),
+        None if bias is None else _fold_channels(bias, in_dims[2], size, 0),
+        *geometry,
+        groups * size,
+        activation,
+        slope,
+        algorithm,
+    )
+    return output.unflatten(1, (size, -1)), 1
+
+
+def vmap_weight_grad(op: library.Op, info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+    """The batching rule of conv_weight_grad: each member is a group of its own."""
+    small, large, *geometry, groups, channels_last, algorithm = args
+    size = info.batch_size
+    grad_weight = op(
+        _fold_channels(small, in_dims[0], size, 1),
+        _fold_channels(large, in_dims[1], size, 1),
+        *geometry,
+        groups * size,
+        channels_last,
+        algorithm,
+    )
+    return grad_weight.unflatten(0, (size, -1)), 0
