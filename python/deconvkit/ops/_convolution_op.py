@@ -49,7 +49,7 @@ def register(transposed: bool) -> library.Op:
             return plan(transposed, input, weight, geometry)(input, weight, bias)
 
     def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
-        return _vmap(op, info, in_dims, *args)
+        return batching_rule(op, info, in_dims, *args)
 
     op = library.register(
         f"{name}(Tensor input, Tensor weight, Tensor? bias, SymInt[2] stride, SymInt[2] padding, "
@@ -160,6 +160,7 @@ class Function(library.Function):
     """What conv2d's and conv_transpose2d's Functions share; ``forward`` is the op."""
 
     tensors = 3
+    generate_vmap_rule = False  # torch's own fails over jvp where an argument is a tuple
     transposed: bool
     apply_plain: Callable[..., Tensor]
     """apply() for tensors of which library.is_plain() holds: (input, weight, bias, planned)."""
@@ -169,7 +170,7 @@ class Function(library.Function):
         """Keep what backward reads. Of an input that no gradient reads, that is the shape."""
         input, weight, _, *geometry = inputs
         _save(ctx, input, weight, output, geometry)
-        if library.is_forward_mode():
+        if library.may_have_tangents():
             ctx.save_for_forward(input, weight, output)
 
 
@@ -248,7 +249,7 @@ def _fold_channels(tensor: Tensor, dim: int | None, size: int, at: int) -> Tenso
     return moved.flatten(at, at + 1)
 
 
-def _vmap(op: library.Op, info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+def batching_rule(op: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
     """The batching rule of conv2d and conv_transpose2d.
 
     A batched input alone joins the batch; with a batched weight or bias each member is a group of its own.
@@ -270,7 +271,9 @@ def _vmap(op: library.Op, info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, 
     return output.unflatten(1, (size, -1)), 1
 
 
-def vmap_weight_grad(op: library.Op, info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+def weight_grad_batching_rule(
+    op: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any
+) -> tuple[Tensor, int]:
     """The batching rule of conv_weight_grad: each member is a group of its own."""
     small, large, *geometry, groups, channels_last, algorithm = args
     size = info.batch_size

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch import eager_transforms
 from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
     enable_single_level_autograd_function,
 )
@@ -71,8 +72,13 @@ def native(tensor: Tensor) -> Any:
     )
 
 
+def may_have_tangents() -> bool:
+    """Whether forward-mode differentiation is at work. Asking each tensor for its tangent is slower."""
+    return forward_ad._current_level >= 0
+
+
 def is_forward_mode() -> bool:
-    """Whether tensors may carry tangents. Their presence could be asked of each, but that is slower."""
+    """Whether it has a part in what runs now: inside a Function's forward and jvp it has none."""
     return forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled()
 
 
@@ -167,6 +173,11 @@ class Function(torch.autograd.Function):
         if torch.compiler.is_compiling():
             return cls.forward(*args) if cls.op is not None else cls.apply(*args)
         if torch._C._are_functorch_transforms_active():
+            if eager_transforms.JVP_NESTING > 1:  # autograd.Function's jvp would miss the outer tangents
+                raise NotImplementedError(
+                    f"deconvkit::{cls.op}: forward-mode derivatives do not nest; "
+                    "take torch.func.hessian, or jacrev for one of the two"
+                )
             return cls.apply(*args)
         return cls._apply(*args) if cls._is_recorded(args) else cls.forward(*args)
 

@@ -51,6 +51,10 @@ def view_sizes(tensor: Tensor, unit_dim: int, batch_dims: int) -> Sizes:
     sizes: Any = tensor.shape
     if len(sizes) == 2 and unit_dim == 1 and not batch_dims and tensor.stride()[1] == 1:
         return 1, sizes[0], sizes[1], 1
+    if not 0 <= batch_dims <= unit_dim < len(sizes):
+        raise ValueError(
+            f"deconvkit: expected batch_dims <= unit_dim < {len(sizes)}, got {batch_dims} and {unit_dim}"
+        )
     if not tensor.is_contiguous():
         strides = tensor.stride()
         order = sorted(range(tensor.dim()), key=lambda dim: -strides[dim])

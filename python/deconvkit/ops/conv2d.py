@@ -39,6 +39,11 @@ class Conv2d(convolution_op.Function):
         """By the op itself, twice."""
         return convolution_op.jvp(Conv2d, ctx, *tangents)
 
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+        """The op's rule."""
+        return convolution_op.batching_rule(Conv2d.call, info, in_dims, *args)
+
 
 convolution_op.shorten(Conv2d)
 

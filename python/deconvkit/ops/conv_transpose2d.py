@@ -37,6 +37,11 @@ class ConvTranspose2d(convolution_op.Function):
         """By the op itself, twice."""
         return convolution_op.jvp(ConvTranspose2d, ctx, *tangents)
 
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+        """The op's rule."""
+        return convolution_op.batching_rule(ConvTranspose2d.call, info, in_dims, *args)
+
 
 convolution_op.shorten(ConvTranspose2d)
 

@@ -66,7 +66,7 @@ def _impl(
 
 
 def _vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
-    return convolution_op.vmap_weight_grad(_op, info, in_dims, *args)
+    return convolution_op.weight_grad_batching_rule(_op, info, in_dims, *args)
 
 
 _op = library.register(
@@ -84,6 +84,7 @@ class ConvWeightGrad(library.Function):
     op = "conv_weight_grad"
 
     tensors = 2
+    generate_vmap_rule = False  # as in _convolution_op.Function
 
     @staticmethod
     def forward(
@@ -108,7 +109,7 @@ class ConvWeightGrad(library.Function):
         ctx.save_for_backward(small if needs_large else None, large if needs_small else None)
         ctx.sizes = common.spatial(small.shape), common.spatial(large.shape)
         ctx.geometry, ctx.tail = geometry, (groups, "none", 0.0, algorithm)
-        if library.is_forward_mode():
+        if library.may_have_tangents():
             ctx.save_for_forward(small, large)
             ctx.arguments = inputs[2:]
 
@@ -136,3 +137,8 @@ class ConvWeightGrad(library.Function):
         if d_large is not None:
             parts.append(ConvWeightGrad.call(small, d_large, *ctx.arguments))
         return sum(parts[1:], parts[0])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
+        """The op's rule."""
+        return convolution_op.weight_grad_batching_rule(ConvWeightGrad.call, info, in_dims, *args)
