@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deconvkit import conv1d, conv2d
-from tests.ops.convolution import ALGORITHMS, ConvolutionTests, examples, near
+from tests.ops.convolution import ALGORITHMS, examples, near
+from tests.ops.convolution_errors import Errors
+from tests.ops.convolution_transforms import Transforms
+from tests.ops.convolution_values import Values
 
 
-class TestConv2d(ConvolutionTests):
+class TestConv2d(Values, Transforms, Errors):
     transposed = False
 
     @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")

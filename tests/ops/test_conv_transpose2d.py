@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from deconvkit import conv_transpose1d, conv_transpose2d
-from tests.ops.convolution import ConvolutionTests
+from tests.ops.convolution_errors import Errors
+from tests.ops.convolution_transforms import Transforms
+from tests.ops.convolution_values import Values
 
 
-class TestConvTranspose2d(ConvolutionTests):
+class TestConvTranspose2d(Values, Transforms, Errors):
     transposed = True
 
     def test_bad_output_padding_and_sizes(self) -> None:

@@ -1,0 +1,47 @@
+"""Scratch memory that the system refuses."""
+
+from tests.test_package import output_of
+
+
+def test_refused_scratch_memory_is_a_memory_error() -> None:
+    """Each op is refused its outputs or its scratch, before and inside a parallel region, and then runs."""
+    printed = output_of("""
+        import resource
+
+        import torch
+
+        import deconvkit
+
+        torch.set_num_threads(3)
+        x, w = torch.randn(8, 256, 16, 16), torch.randn(256, 128, 5, 5)
+        deconvkit.conv_transpose2d(x[:, :16], w[:16, :16].contiguous(), algorithm="direct")  # starts threads
+        expected = torch.nn.functional.conv_transpose2d(x, w, None, 2, 2)
+
+        def call(op, algorithm):
+            if op == "forward":
+                return deconvkit.conv_transpose2d(x, w, None, 2, 2, algorithm=algorithm)
+            if op == "data":
+                return deconvkit.conv2d(expected, w, None, 2, 2, algorithm=algorithm)
+            geometry = (5, 5), (2, 2), (2, 2), (1, 1), 1
+            return torch.ops.deconvkit.conv_weight_grad(x, expected, *geometry, False, algorithm)
+
+        refused = set()
+        for megabytes in (1, *range(9, 33)):
+            for algorithm in ("direct", "winograd"):
+                for op in ("forward", "data", "weight"):
+                    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+                    resource.setrlimit(resource.RLIMIT_AS, (size + (megabytes << 20), -1))
+                    try:
+                        call(op, algorithm)
+                    except MemoryError as error:
+                        assert "deconvkit: the system refused" in str(error)
+                        refused.add(algorithm)
+                    except RuntimeError as error:
+                        assert "allocate memory" in str(error)  # torch's own, of the output
+                    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+        print(*sorted(refused))
+        for algorithm in ("direct", "winograd"):
+            torch.testing.assert_close(call("forward", algorithm), expected, rtol=1e-3, atol=1e-2)
+        print("alive")
+    """)
+    assert printed.split() == ["direct", "winograd", "alive"]
