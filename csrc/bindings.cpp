@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "cpu/isa.h"
+#include "geometry/winograd.h"
 #include "guard.h"
 #include "tensor_ref_caster.h"
 
@@ -64,6 +65,15 @@ PYBIND11_MODULE(_C, m) {
   m.def("vector_bytes", [] { return kernels().vector_bytes; });
   m.def("available_isas", &available_isas);
   m.def("select_isa", &select_isa, py::arg("name"));
+
+  // Whether the algorithm serves a convolution, or leaves it to the direct one.
+  m.def("has_winograd", [](bool transposed, const Pair& small, const Pair& large, const Pair& kernel,
+                           const Pair& stride, const Pair& padding, const Pair& dilation) {
+    WinogradAxis h, w;
+    return make_winograd_axes({small[0], large[0], kernel[0], stride[0], padding[0], dilation[0]},
+                              {small[1], large[1], kernel[1], stride[1], padding[1], dilation[1]}, transposed,
+                              h, w);
+  });
 
   m.def("max_pool2d_with_switches", &pool<&Kernels::max_pool2d_with_switches, 0, 1, 2>, no_gil);
   m.def("max_pool2d_backward", &pool<&Kernels::max_pool2d_backward, 2, 0, 1>, no_gil);

@@ -50,6 +50,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["bogus"],
         ["demo", "--seed", "x"],
         ["demo", "--seed", "-1"],
+        ["demo", "--seed", str(2**63)],
         ["demo", "--out"],
         ["demo", "more"],
         ["--bogus"],
@@ -167,6 +168,18 @@ def test_interrupted_is_one_line_and_130(tmp_path: Path) -> None:
     assert err.splitlines()[-1] == "deconvkit demo: interrupted"
     assert "Traceback" not in err
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["-m", "deconvkit"], [str(Path(sys.executable).parent / "deconvkit")]])
+def test_interrupted_while_importing_is_no_traceback(command: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, *command, "demo", "--out", str(tmp_path)]
+    with subprocess.Popen(command, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        while "libc10" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.01)  # torch is about to be imported
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in err
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:

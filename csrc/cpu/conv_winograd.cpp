@@ -188,8 +188,7 @@ bool make_shape(bool transposed, const ConvShape& c, WinogradShape& s) {
   s.batch = c.batch;
   s.in_channels = transposed ? c.group_small() : c.group_large();
   s.out_channels = transposed ? c.group_large() : c.group_small();
-  return make_winograd_axis(c.h, transposed, s.h) && make_winograd_axis(c.w, transposed, s.w) &&
-         s.w.points == 6;
+  return make_winograd_axes(c.h, c.w, transposed, s.h, s.w);
 }
 
 Taps make_taps(const TensorRef& weight, bool transposed, int64_t group, int64_t group_small) {

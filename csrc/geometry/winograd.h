@@ -72,4 +72,11 @@ DECONVKIT_HD static constexpr bool make_winograd_axis(const ConvAxis& c, bool tr
   return true;
 }
 
+// The same for both axes. A kernel of one column is left to the direct algorithm.
+DECONVKIT_HD static constexpr bool make_winograd_axes(const ConvAxis& h, const ConvAxis& w, bool transposed,
+                                                      WinogradAxis& axis_h, WinogradAxis& axis_w) {
+  return make_winograd_axis(h, transposed, axis_h) && make_winograd_axis(w, transposed, axis_w) &&
+         axis_w.points == 6;
+}
+
 }  // namespace deconvkit

@@ -1,5 +1,17 @@
 """Fast operators of generative networks for PyTorch: transposed convolution, switches, sparse KL."""
 
+import signal
+import sys
+
+# The command: an interrupt during the imports below, the best part of a second, ends it without a traceback.
+# main() puts Python's handler back.
+if (
+    sys.argv[:1]
+    and (sys.argv[0] == "-m" or sys.argv[0].endswith("/deconvkit"))
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from deconvkit import nn
 from deconvkit._version import __version__
 from deconvkit.ops.conv2d import conv1d, conv2d

@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 interrupted
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,12 +35,14 @@ class Command(NamedTuple):
 
 
 def _demo_arguments(parser: ArgumentParser) -> None:
-    from jsonargparse.typing import NonNegativeInt
+    from jsonargparse.typing import restricted_number_type
+
+    seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)], docstring="0 to 2^63 - 1")
 
     parser.add_argument(
         "--out", type=str, default="demo_out", help="folder for the pictures, made if missing"
     )
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="seed of patches and weights")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of patches and weights")
 
 
 def _demo(out: str, seed: int) -> None:
@@ -107,6 +110,8 @@ def _parser() -> ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # __init__.py's doing
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = sys.argv[1:] if argv is None else list(argv)
     name = "deconvkit"
     extra = "demo"

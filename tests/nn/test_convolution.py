@@ -320,6 +320,16 @@ def test_bad_inputs(name):
         module(an_input(module).double())
     with pytest.raises(TypeError, match=r"input: expected a torch.Tensor"):
         module([1.0])
+    if "T" in name:
+        for size, told in ((torch.arange(5000), "Tensor$"), ([8, "a"], r"\["), ([8.0], r"\[")):
+            with pytest.raises(TypeError, match=f"output_size: expected a tuple of ints, got {told}"):
+                module(an_input(module), output_size=size)
+        with pytest.raises(TypeError, match=r"input: expected a torch.Tensor, got NoneType"):
+            module(None, output_size=(8, 8))
+    else:
+        padded = getattr(nn, name)(4, 8, 3, padding=1, padding_mode="circular")
+        with pytest.raises(TypeError, match=r"input: expected a torch.Tensor, got NoneType"):
+            padded(None)
     for arguments, told in (
         (dict(stride=0), "stride: expected"),
         (dict(padding=-1), "padding: expected"),

@@ -22,7 +22,13 @@ class Errors(Convolution):
         x, w, b = torch.zeros(2, 4, 6, 7), torch.zeros(4, 4, 3, 3), torch.zeros(4)
         return [
             (TypeError, "input: expected a torch.Tensor, got list", lambda: op([1.0], w)),
+            (TypeError, "input: expected a torch.Tensor, got NoneType", lambda: op(None, w)),
+            (TypeError, "input: expected a torch.Tensor, got ndarray", lambda: op(x.numpy(), w)),
             (TypeError, "weight: expected a torch.Tensor, got NoneType", lambda: op(x, None)),
+            (TypeError, "stride: expected an int or 2 ints .*, got Tensor$", lambda: op(x, w, stride=x)),
+            (ValueError, r"stride: .*, got \[0, .{90,100}\.\.\.$", lambda: op(x, w, stride=list(range(999)))),
+            (ValueError, "activation: .*, got Tensor$", lambda: op(x, w, activation=x)),
+            (TypeError, "weight: expected a torch.Tensor, got list", lambda: op(x, [w])),
             (TypeError, "bias: expected a torch.Tensor, got float", lambda: op(x, w, 1.0)),
             (TypeError, "input: expected float32", lambda: op(x.int(), w.int())),
             (TypeError, "input: expected float32", lambda: op(x.to(torch.complex64), w.to(torch.complex64))),

@@ -9,6 +9,7 @@ import torch
 
 import deconvkit
 from deconvkit import _C, backend_info, plan
+from deconvkit.ops import _convolution_op as convolution_op
 from deconvkit.ops import _library as library
 from deconvkit.ops._convolution import ALGORITHM_CODES
 
@@ -123,6 +124,29 @@ def test_what_is_asked_for(name, algorithm):
     assert it.isa == (_C.isa() if algorithm == "direct" else torch.backends.cpu.get_cpu_capability().lower())
 
 
+def test_winograd_is_asked_for_where_it_does_not_serve():
+    for name, weight, arguments in [
+        ("conv2d", (6, 4, 4, 4), {}),
+        ("conv2d", (6, 4, 3, 3), dict(dilation=2)),
+        ("conv2d", (6, 4, 3, 1), {}),
+        ("conv_transpose2d", (4, 6, 7, 7), dict(stride=2)),
+        ("conv1d", (6, 4, 1), {}),
+    ]:
+        x = (2, 4, 9, 9)[: len(weight)]
+        it = plan(name, x, weight, **arguments, algorithm="winograd")
+        assert it.algorithm == "direct"
+        assert "does not serve" in it.reason
+        x, w = torch.randn(x), torch.randn(weight)
+        ours = getattr(deconvkit, name)
+        assert torch.equal(
+            ours(x, w, **arguments, algorithm="winograd"), ours(x, w, **arguments, algorithm="direct")
+        )
+    assert plan("conv2d", (2, 4, 9, 9), (6, 4, 3, 3), algorithm="winograd").algorithm == "winograd"
+    assert (
+        plan("conv_transpose1d", (4, 9), (4, 6, 16), stride=8, algorithm="winograd").algorithm == "winograd"
+    )
+
+
 class _Recorder:
     """The native module, which remembers the algorithm it was called with."""
 
@@ -157,6 +181,7 @@ def test_the_ops_do_what_it_says(name, monkeypatch):
         recorder = _Recorder()
         with monkeypatch.context() as patch:
             patch.setattr(library, "native", lambda tensor, recorder=recorder: recorder)
+            patch.setattr(convolution_op, "_CACHE", {})  # calls planned before know the native module
             getattr(deconvkit, name)(x, weight, **arguments)
         it = plan(name, x, weight, **arguments)
         assert it.algorithm == (recorder.used or "torch"), it

@@ -166,3 +166,22 @@ def test_tangents_are_never_dropped_silently(name: str) -> None:
             function(forward_ad.make_dual(tensor, tensor))
     with forward_ad.dual_level():
         assert torch.equal(function(tensor), function(tensor.clone()))
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_torch_jit_trace_is_refused(name: str) -> None:
+    """Its graphs would keep the output of the tracing call for good."""
+    with pytest.raises(NotImplementedError, match=r"torch.jit.trace is not supported"):
+        torch.jit.trace(*WITHOUT[name])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_torch_jit_trace_is_refused_by_convolutions() -> None:
+    for flag in (False, True):
+        weight = torch.ones(3, 3, 3, 3, requires_grad=flag)
+        for op in (deconvkit.conv2d, deconvkit.conv_transpose2d):
+            with pytest.raises(NotImplementedError, match=r"torch.jit.trace is not supported"):
+                torch.jit.trace(lambda x, op=op, weight=weight: op(x, weight), x)

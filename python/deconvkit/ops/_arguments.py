@@ -25,18 +25,27 @@ def int_tuple(op: str, name: str, value: Any, length: int, minimum: int) -> tupl
         ints = tuple(value) * length if len(value) == 1 else tuple(value)
         if len(ints) == length:
             for v in ints:
-                if not (_is_int(v) and minimum <= v <= MAX_INT):
+                if not (is_int(v) and minimum <= v <= MAX_INT):
                     break
             else:
                 return ints
-    elif _is_int(value) and minimum <= value <= MAX_INT:
+    elif is_int(value) and minimum <= value <= MAX_INT:
         return (value,) * length
     wanted = f"an int or {length} ints" if length > 1 else "an int"
-    kind = ValueError if _is_int(value) or isinstance(value, (tuple, list)) else TypeError
-    raise kind(f"{op}: {name}: expected {wanted} of {minimum} to {MAX_INT}, got {value!r}")
+    kind = ValueError if is_int(value) or isinstance(value, (tuple, list)) else TypeError
+    raise kind(f"{op}: {name}: expected {wanted} of {minimum} to {MAX_INT}, got {shown(value)}")
 
 
-def _is_int(value: Any) -> bool:
+def shown(value: Any) -> str:
+    """A wrong value for a message: no tensor as a whole, no long list."""
+    if isinstance(value, Tensor) or hasattr(value, "__array__"):
+        return type(value).__name__
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def is_int(value: Any) -> bool:
+    """Whether it is an integer and no bool."""
     return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
 
 

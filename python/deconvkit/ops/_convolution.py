@@ -59,10 +59,10 @@ def activation_of(op: str, value: Any) -> tuple[str, float]:
             return "leaky_relu", float(slope)
         # A negative slope would let the output's sign differ from the input's, and the gradient is taken
         # from the output.
-        raise ValueError(f"{op}: activation: expected a finite slope >= 0, got {slope!r}")
+        raise ValueError(f"{op}: activation: expected a finite slope >= 0, got {arguments.shown(slope)}")
     raise ValueError(
         f'{op}: activation: expected None, "relu", "leaky_relu", ("leaky_relu", slope), "tanh" or "sigmoid", '
-        f"got {value!r}"
+        f"got {arguments.shown(value)}"
     )
 
 
@@ -70,7 +70,7 @@ def check_algorithm(op: str, value: Any, algorithms: tuple[str, ...] = ALGORITHM
     """Raise ValueError unless the algorithm exists."""
     if value not in algorithms:
         known = ", ".join(repr(a) for a in algorithms)
-        raise ValueError(f"{op}: algorithm: expected one of {known}, got {value!r}")
+        raise ValueError(f"{op}: algorithm: expected one of {known}, got {arguments.shown(value)}")
 
 
 def check_tensors(
@@ -282,9 +282,11 @@ def empty(like: Tensor, shape: tuple[int, ...], channels_last: bool) -> Tensor:
     return like.new_empty_strided(shape, (shape[1] * shape[2], 1, shape[1]))
 
 
-def in_layout_of(output: Tensor, result: Tensor) -> Tensor:
-    """``result``, copied into ``output`` only where the strides differ."""
-    return result if result.stride() == output.stride() else output.copy_(result)
+def in_layout_of(blank: Tensor, result: Tensor) -> Tensor:
+    """``result`` with the strides of ``blank``, a meta tensor: copied only where they differ."""
+    if result.stride() == blank.stride():
+        return result
+    return result.new_empty_strided(blank.shape, blank.stride()).copy_(result)
 
 
 def bias_grad(grad: Tensor) -> Tensor:

@@ -107,11 +107,10 @@ def run(
     *arguments: Any,
 ) -> Tensor:
     """Prepare a public function's arguments and run its op; shortly where the dispatcher has no part."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._is_any_autocast_enabled()
-        or not library.is_plain((input, weight, bias))
-    ):
+    compiling = torch.compiler.is_compiling()
+    if compiling or torch._C._is_any_autocast_enabled() or not library.is_plain((input, weight, bias)):
+        if not compiling:
+            library.refuse_tracing()
         input, weight, bias, geometry = prepare(op, dims, input, weight, bias, *arguments)
         if input.dim() == dims + 2:
             return function.call(input, weight, bias, *geometry)

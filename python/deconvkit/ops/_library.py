@@ -82,6 +82,14 @@ def is_forward_mode() -> bool:
     return forward_ad._current_level >= 0 and torch._C._is_fwd_grad_enabled()
 
 
+def refuse_tracing() -> None:
+    """Raise under torch.jit.trace, whose sizes are tensors and whose graphs would keep an output for good."""
+    if torch._C._get_tracing_state() is not None:
+        raise NotImplementedError(
+            "deconvkit: torch.jit.trace is not supported; take torch.export or torch.compile"
+        )
+
+
 def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
     """Whether the dispatcher would have nothing to do but to call the CPU's implementation."""
     for tensor in tensors:
@@ -92,6 +100,7 @@ def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._autograd._profiler_enabled()
         or is_forward_mode()
+        or torch._C._get_tracing_state() is not None
     )
 
 
@@ -172,6 +181,7 @@ class Function(torch.autograd.Function):
         """Run forward, recorded by autograd, functorch or the compiler if one of them is at work."""
         if torch.compiler.is_compiling():
             return cls.forward(*args) if cls.op is not None else cls.apply(*args)
+        refuse_tracing()
         if torch._C._are_functorch_transforms_active():
             if eager_transforms.JVP_NESTING > 1:  # autograd.Function's jvp would miss the outer tangents
                 raise NotImplementedError(

@@ -105,7 +105,7 @@ def _finish(channels: int, size: Pair, activation: str, slope: float) -> Callabl
             common.activate_(output, activation, slope)
         if common.is_usual(input, weight) and output.is_contiguous():  # quickly
             return output
-        return common.in_layout_of(common.allocate(input, weight, channels, size), output)
+        return common.in_layout_of(common.allocate(input.to("meta"), weight, channels, size), output)
 
     return finish
 

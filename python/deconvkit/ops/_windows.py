@@ -44,7 +44,7 @@ def check_geometry(
         if 2 * p > reach:
             raise ValueError(
                 f"{op}: padding: expected at most half of the effective kernel size "
-                f"dilation * (kernel_size - 1) + 1 = {reach}, got {padding!r}"
+                f"dilation * (kernel_size - 1) + 1 = {reach}, got {arguments.shown(padding)}"
             )
         if reach > _LARGEST or s > _LARGEST:
             raise ValueError(
@@ -55,7 +55,8 @@ def check_geometry(
         return (1, kernel[0]), (1, strides[0]), (0, pads[0]), (1, dilations[0])
     if kernel[0] * kernel[1] > _LARGEST:
         raise ValueError(
-            f"{op}: kernel_size: expected at most {_LARGEST} cells in a window, got {kernel_size!r}"
+            f"{op}: kernel_size: expected at most {_LARGEST} cells in a window, "
+            f"got {arguments.shown(kernel_size)}"
         )
     return kernel, strides, pads, dilations  # type: ignore[return-value]
 

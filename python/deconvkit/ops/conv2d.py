@@ -95,7 +95,7 @@ def _named_padding(
         size = [(n - r - 1) // s + 1 for n, r, s in zip(sizes, reach, stride, strict=True)]
         return (0,) * len(reach), tuple(size)
     if padding != "same":
-        raise ValueError(f'{op}: padding: expected ints, "same" or "valid", got {padding!r}')
+        raise ValueError(f'{op}: padding: expected ints, "same" or "valid", got {arguments.shown(padding)}')
     if any(s != 1 for s in stride):
         raise ValueError(f'{op}: padding: "same" expects a stride of 1, got stride {stride}')
     return tuple([r // 2 for r in reach]), tuple(sizes)

@@ -42,7 +42,6 @@ def _impl(
     channels_last: bool,
     algorithm: str,
 ) -> Tensor:
-    output = _allocate(small, large, kernel_size, stride, padding, dilation, groups, channels_last, algorithm)
     if algorithm == "auto":
         algorithm = resolve("conv_weight_grad", small, large, kernel_size, stride, dilation, groups)
     if algorithm == "torch":
@@ -50,7 +49,19 @@ def _impl(
             result = _torch_convolution.conv_weight_grad(
                 small, large, kernel_size, stride, padding, dilation, groups
             )
-        return common.in_layout_of(output, result)
+        blank = _allocate(
+            small.to("meta"),
+            large,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            channels_last,
+            algorithm,
+        )
+        return common.in_layout_of(blank, result)
+    output = _allocate(small, large, kernel_size, stride, padding, dilation, groups, channels_last, algorithm)
     library.native(small).conv_weight_grad(
         library.ref(small),
         library.ref(large),

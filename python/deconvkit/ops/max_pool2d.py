@@ -186,7 +186,7 @@ class _MaxPool2dGather(library.Function):
 def _check_input(op: str, input: Tensor, geometry: Any, ceil_mode: Any) -> None:
     """Raise for a 4-d ``input`` that these windows cannot pool."""
     if ceil_mode is not True and ceil_mode is not False:
-        raise TypeError(f"{op}: ceil_mode: expected a bool, got {ceil_mode!r}")
+        raise TypeError(f"{op}: ceil_mode: expected a bool, got {arguments.shown(ceil_mode)}")
     kernel, _, padding, dilation = geometry
     _, c, h, w = input.shape
     if (

@@ -127,11 +127,11 @@ def _output_size(op: str, input: Tensor, geometry: Geometry, output_size: Any, d
     if output_size is not None:
         size = (output_size,) if isinstance(output_size, int) and dims == 1 else output_size
         if not isinstance(size, (tuple, list)):
-            raise TypeError(f"{op}: output_size: expected ints, got {output_size!r}")
+            raise TypeError(f"{op}: output_size: expected ints, got {arguments.shown(output_size)}")
         if len(size) not in (dims, dims + 1, dims + 2):
             raise ValueError(
                 f"{op}: output_size: expected the spatial size or the full shape of the output, "
-                f"got {output_size!r}"
+                f"got {arguments.shown(output_size)}"
             )
         output_size = arguments.int_tuple(op, "output_size", tuple(size[-dims:]), dims, 1)
         if dims == 1:

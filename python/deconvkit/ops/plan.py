@@ -24,6 +24,7 @@ from deconvkit.ops import (
     sparse_sigmoid,
     switches,
 )
+from deconvkit.ops._arguments import shown
 from deconvkit.ops._windows import switch_dtype
 
 _PREPARE: dict[str, tuple[str, int, Callable[..., Any]]] = {
@@ -96,7 +97,7 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     """
     name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
     if name not in _OPS:
-        raise ValueError(f"plan: op: expected one of {', '.join(sorted(_OPS))}, got {name!r}")
+        raise ValueError(f"plan: op: expected one of {', '.join(sorted(_OPS))}, got {shown(name)}")
     bound = inspect.signature(_OPS[name]).bind(*args, **kwargs)
     bound.apply_defaults()
     arguments = bound.arguments
@@ -121,15 +122,18 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
 
     registered, dims, prepare = _PREPARE[name]
     input, weight, _, geometry = prepare(name, dims, *arguments.values())
-    stride, _, dilation, size, groups, _, _, algorithm = geometry
+    stride, padding, dilation, size, groups, _, _, algorithm = geometry
+    shape = input.shape if input.dim() == dims + 2 else (1, *input.shape)
+    problem = _algorithm.Problem(
+        registered, on_cpu, input.dtype, shape, weight.shape, size, stride, dilation, groups
+    )
     reason = "it was asked for"
     if algorithm == "auto":
-        shape = input.shape if input.dim() == dims + 2 else (1, *input.shape)
-        algorithm, reason = _algorithm.choose(
-            _algorithm.Problem(
-                registered, on_cpu, input.dtype, shape, weight.shape, size, stride, dilation, groups
-            )
-        )
+        algorithm, reason = _algorithm.choose(problem)
+    elif algorithm == "winograd" and not _C.has_winograd(
+        "transpose" in name, problem.small, problem.large, problem.kernel, stride, padding, dilation
+    ):
+        algorithm, reason = "direct", "winograd was asked for, and does not serve this kernel"
     return Plan(name, algorithm, _torch_isa() if algorithm == "torch" else _C.isa(), dtype_name, reason)
 
 
@@ -144,7 +148,7 @@ def _on_meta(op: str, key: str, value: Any, dtype: torch.dtype, arguments: dict[
     try:
         return torch.empty(tuple(value), dtype=dtype, device="meta")
     except (TypeError, RuntimeError):
-        raise ValueError(f"plan: {key}: expected a tensor or its shape, got {value!r}") from None
+        raise ValueError(f"plan: {key}: expected a tensor or its shape, got {shown(value)}") from None
 
 
 def _switch_dtype(op: str, arguments: dict[str, Any]) -> torch.dtype:

@@ -127,7 +127,9 @@ def _prepare(
     """Check everything but the dtype: number of spatial dimensions, spatial size as a pair, geometry."""
     dims = 1 if isinstance(input_size, (int, torch.SymInt)) else len(input_size)
     if dims not in (1, 2):
-        raise ValueError(f"{op}: input_size: expected the spatial size, (L,) or (H, W), got {input_size!r}")
+        raise ValueError(
+            f"{op}: input_size: expected the spatial size, (L,) or (H, W), got {arguments.shown(input_size)}"
+        )
     size = arguments.int_tuple(op, "input_size", input_size, dims, 1)
     geometry = check_geometry(op, dims, kernel_size, stride, padding, dilation)
     if not isinstance(tensor, Tensor):
