@@ -133,8 +133,8 @@ def conv2d(
         algorithm: "auto" (see :func:`deconvkit.plan`), "direct" (the plain sum, every shape), "winograd" or
             "torch". Winograd multiplies less where the kernel has at most 2·stride + 1 cells an axis and no
             dilation, else it is "direct". Its rounding error is two to five times the plain sum's, and an Inf
-            or NaN in the input spreads over the output tiles of 4x4 (times stride) that read it: take
-            "direct" where either matters.
+            or NaN in the input spreads over the output tiles of 4x4 (times stride) that read it, one in the
+            weight over all of its channel: take "direct" where either matters.
 
     Returns:
         (N, C_out, H', W') with H' = floor((H + 2·padding − dilation·(KH − 1) − 1) / stride) + 1;

@@ -109,8 +109,10 @@ def conv_transpose2d(
         algorithm: "auto" (see :func:`deconvkit.plan`), "direct" (the plain sum, every shape), "winograd" or
             "torch". Winograd multiplies less where the kernel has at most 2·stride + 1 cells an axis and no
             dilation, else it is "direct". Its rounding error is two to five times the plain sum's, and an Inf
-            or NaN in the input spreads over the output tiles of 4x4 (times stride) that read it: take
-            "direct" where either matters.
+            or NaN in the input spreads over the output tiles of 4x4 (times stride) that read it, one in the
+            weight over all of its channel: take "direct" where either matters. There an input index outside
+            the input reads as zero, so that an Inf in the weight gives NaN along the output's border; torch
+            adds nothing there.
 
     Returns:
         (N, C_out, H', W') with H' = (H − 1)·stride − 2·padding + dilation·(KH − 1) + output_padding + 1;
