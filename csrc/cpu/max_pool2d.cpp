@@ -128,7 +128,7 @@ template <class T, class Switch>
   const T* from = in.data;
   if (cells.kh0 < cells.kh1) {
     from = in.at(s.h.cell(oh, cells.kh0), 0);
-    if (in.w == 1) {
+    if (in.w == 1 && out.w == 1 && where.w == 1) {  // else vectors would run past the windows
       begin = s.w.inner_begin() > begin ? s.w.inner_begin() : begin;
       end = s.w.inner_end() < piece.end ? s.w.inner_end() : piece.end;
     }
