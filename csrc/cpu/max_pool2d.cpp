@@ -7,8 +7,8 @@
 //
 // torch's rules: a window starts from its first valid cell; a cell is taken when it is greater or NaN, so
 // ties keep the first in row-major order and the last NaN wins.
-#include "cpu/by_switches.h"
-#include "cpu/windows.h"
+#include "cpu/collect.h"
+#include "cpu/spread.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 namespace {

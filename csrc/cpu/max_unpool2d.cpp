@@ -1,7 +1,8 @@
 // Max-unpooling by switches: the values of the windows to their cells and zeros elsewhere, in one pass and
 // without a zero fill. Of several windows that name a cell the last in row-major order wins; backward gives
 // it the gradient (cpu/by_switches.h).
-#include "cpu/by_switches.h"
+#include "cpu/collect.h"
+#include "cpu/spread.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 

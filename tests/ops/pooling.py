@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
+from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -50,6 +53,26 @@ class Windows:
     @property
     def overlap(self) -> bool:
         return any(self.dilation[i] * (self.kernel[i] - 1) >= self.stride[i] for i in (0, 1))
+
+
+examples = settings(deadline=None, derandomize=True, max_examples=80)
+seeds = st.integers(0, 10_000)
+
+# Shapes with every way through the kernels: full vectors and remainders, 2x2, overlap, dilation, padding,
+# ceil_mode, windows without a valid cell, many cells.
+SHAPES = {
+    "2x2": (2, 5, Windows((12, 70), (2, 2), (2, 2))),
+    "2x2 odd": (1, 3, Windows((9, 37), (2, 2), (2, 2), ceil_mode=True)),
+    "2x2 small": (3, 40, Windows((6, 6), (2, 2), (2, 2))),
+    "3x3 s2 p1": (2, 3, Windows((15, 67), (3, 3), (2, 2), (1, 1))),
+    "3x3 s1": (1, 19, Windows((9, 40), (3, 3), (1, 1), (1, 1))),
+    "3x2 s3,1 d2": (1, 2, Windows((11, 33), (3, 2), (3, 1), (1, 1), (2, 2))),
+    "s4": (1, 33, Windows((13, 70), (3, 3), (4, 4), (1, 0), ceil_mode=True)),
+    "empty windows": (1, 17, Windows((2, 2), (2, 2), (1, 1), (2, 2), (4, 4))),
+    "many cells": (1, 9, Windows((20, 37), (16, 17), (2, 3), (3, 5))),
+    "global": (2, 35, Windows((7, 7), (7, 7), (1, 1))),
+}
+shapes = pytest.mark.parametrize(("n", "c", "w"), SHAPES.values(), ids=SHAPES.keys())
 
 
 @st.composite
@@ -127,3 +150,18 @@ def same(a: Tensor, b: Tensor) -> bool:
         and torch.equal(a[~nan], b[~nan])
         and torch.equal(a[~nan].signbit(), b[~nan].signbit())
     )
+
+
+def with_thread_counts(run: Callable[[str], tuple[Tensor, ...]]) -> None:
+    """Hold run(layout) to the same bits for 1, 2 and 3 threads and both layouts."""
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results += [run(layout) for layout in ("contiguous", "channels_last")]
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert torch.equal(a, b)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import deconvkit
@@ -15,34 +15,21 @@ from tests import reference
 from tests.ops.pooling import (
     DTYPES,
     LAYOUTS,
+    SHAPES,
     Windows,
+    examples,
     lay_out,
     random_switches,
     reference_switches,
     same,
+    seeds,
+    shapes,
     tied,
     windows,
+    with_thread_counts,
 )
 
-examples = settings(deadline=None, derandomize=True, max_examples=80)
-seeds = st.integers(0, 10_000)
 OPS = torch.ops.deconvkit
-
-# Shapes with every way through the kernels: full vectors and remainders, 2x2, overlap, dilation, padding,
-# ceil_mode, windows without a valid cell, many cells.
-SHAPES = {
-    "2x2": (2, 5, Windows((12, 70), (2, 2), (2, 2))),
-    "2x2 odd": (1, 3, Windows((9, 37), (2, 2), (2, 2), ceil_mode=True)),
-    "2x2 small": (3, 40, Windows((6, 6), (2, 2), (2, 2))),
-    "3x3 s2 p1": (2, 3, Windows((15, 67), (3, 3), (2, 2), (1, 1))),
-    "3x3 s1": (1, 19, Windows((9, 40), (3, 3), (1, 1), (1, 1))),
-    "3x2 s3,1 d2": (1, 2, Windows((11, 33), (3, 2), (3, 1), (1, 1), (2, 2))),
-    "s4": (1, 33, Windows((13, 70), (3, 3), (4, 4), (1, 0), ceil_mode=True)),
-    "empty windows": (1, 17, Windows((2, 2), (2, 2), (1, 1), (2, 2), (4, 4))),
-    "many cells": (1, 9, Windows((20, 37), (16, 17), (2, 3), (3, 5))),
-    "global": (2, 35, Windows((7, 7), (7, 7), (1, 1))),
-}
-shapes = pytest.mark.parametrize(("n", "c", "w"), SHAPES.values(), ids=SHAPES.keys())
 
 
 def expected_pool(x: torch.Tensor, w: Windows) -> tuple[torch.Tensor, torch.Tensor]:
@@ -301,23 +288,12 @@ def test_autocast_and_meta() -> None:
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            for layout in ("contiguous", "channels_last"):
-                x = lay_out(
-                    torch.arange(2 * 5 * 60 * 70).float().sin().view(2, 5, 60, 70), layout
-                ).requires_grad_()
-                output, switches = max_pool2d_with_switches(x, 3, 2, 1)
-                (grad,) = torch.autograd.grad(output, x, output.cos())
-                results.append((output, switches, grad))
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert torch.equal(a, b)
+    def run(layout: str) -> tuple[torch.Tensor, ...]:
+        x = lay_out(torch.arange(2 * 5 * 60 * 70).float().sin().view(2, 5, 60, 70), layout).requires_grad_()
+        output, switches = max_pool2d_with_switches(x, 3, 2, 1)
+        return output, switches, *torch.autograd.grad(output, x, output.cos())
+
+    with_thread_counts(run)
 
 
 # ---- errors ----
