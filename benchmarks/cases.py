@@ -160,7 +160,8 @@ def call(made: Setup, library: str, mode: str) -> Callable[[], Any]:
     leaves = _leaves(made)
     results = made.outputs(function(*leaves))
     torch.manual_seed(1)
-    upstream = [torch.randn_like(result) for result in results]
+    # The same numbers whatever the layout of the result, which randn_like would fill in the order of memory.
+    upstream = [torch.empty_like(r).copy_(torch.randn(r.shape, dtype=r.dtype)) for r in results]
     if mode == "backward":
         return lambda: torch.autograd.grad(results, leaves, upstream, retain_graph=True)
     outputs = made.outputs

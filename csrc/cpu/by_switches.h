@@ -7,8 +7,9 @@
 //   2x2 windows side by side, planes: both rows of a window at once, vectors of neighbouring windows.
 //   spread, many channels: pixel by pixel, vectors of channels ask the windows that may hold the pixel.
 //   Anything else: window by window. A table says for each switch how far its cell lies from the window's
-//   first. spread adds up in a buffer in L1 that holds the region; collect goes through the windows backwards
-//   where they overlap and marks the cells that are taken, so that the last one wins.
+//   first. spread adds up in a buffer in L1 that holds the region; where windows overlap and the last one
+//   wins, collect first strikes out the switches of those that lose, vectors of them against each later
+//   neighbour.
 // Floor: reads values and switches, writes the result, 21 bytes a window for 2x2 float32.
 //
 // Switches are data from outside: each is compared with the range that its window has inside the region
@@ -74,31 +75,24 @@ class Places<uint8_t> {
 
 // Distances from one window (or channel) to the next.
 struct Steps {
-  int64_t pooled, switches, cells, marks;
+  int64_t pooled, switches, cells;
 };
 
-// Calls run(whole, ow, windows, columns) for windows [begin, end) of a row, in order or backwards. `columns`
-// are those of a window that lie inside. Whole: all of them do, of `windows` windows from ow on where
-// `together`.
-template <bool Backwards, class F>
+// Calls run(whole, ow, windows, columns) for windows [begin, end) of a row in order. `columns` are those of a
+// window that lie inside. Whole: all of them do, of `windows` windows from ow on where `together`.
+template <class F>
 inline void for_windows(const PoolAxis& w, int64_t begin, int64_t end, const Range& inner, bool together,
                         const F& run) {
-  for (int64_t i = begin; i < end;) {
-    const int64_t ow = Backwards ? begin + end - 1 - i : i;
-    int64_t windows = 1;
+  int64_t ow = begin;
+  while (ow < end) {
     if (!inner.has(ow)) {
       run(Width<0>{}, ow, 1, range(w.first(ow), w.last(ow)));
-    } else if (!together) {
-      run(Width<1>{}, ow, 1, Range{0, w.kernel});
-    } else if (Backwards) {
-      const int64_t first = inner.low > begin ? inner.low : begin;
-      windows = ow + 1 - first;
-      run(Width<1>{}, first, windows, Range{0, w.kernel});
-    } else {
-      windows = (inner.high < end ? inner.high : end) - ow;
-      run(Width<1>{}, ow, windows, Range{0, w.kernel});
+      ++ow;
+      continue;
     }
-    i += windows;
+    const int64_t stop = inner.high < end ? inner.high : end, windows = together ? stop - ow : 1;
+    run(Width<1>{}, ow, windows, Range{0, w.kernel});
+    ow += windows;
   }
 }
 

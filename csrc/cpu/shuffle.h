@@ -140,8 +140,9 @@ inline Vec<L, N> widen(const uint8_t* p) {
   }
 #endif
   if constexpr (kBytes == 16 && sizeof(L) < 8) {  // weave with zeros
-    Vec<uint8_t, 16> bytes{};
-    std::memcpy(&bytes, p, N);
+    Bits<Vec<uint8_t, N>> some;  // through a register: a narrow store and a wide load would stall
+    std::memcpy(&some, p, N);
+    const auto bytes = bit_cast<Vec<uint8_t, 16>>(Vec<uint64_t, 2>{some, 0});
     const auto two = weave_low<uint8_t, 16>(bytes, Vec<uint8_t, 16>{});
     if constexpr (sizeof(L) == 2) return bit_cast<Vec<L, N>>(two);
     const auto four = weave_low<uint16_t, 8>(bit_cast<Vec<uint16_t, 8>>(two), Vec<uint16_t, 8>{});

@@ -25,16 +25,17 @@ struct Spread {
 
 // `count` windows, or channels of a window, cell (0, 0) of the first being sum[base]. False where a switch
 // named none of the cells in these ranges; its value then goes to sum[-1].
-template <bool Sum, bool Whole, class T, class Switch>
-inline bool add_run(const Places<Switch>& places, const Range& codes, const Range& columns, const T* values,
-                    const Switch* at, int64_t count, const Steps& step, int64_t base, Compute<T>* sum) {
+// Unit: steps of 1 but for the cells.
+template <bool Sum, bool Unit, bool Whole, class T, class Switch>
+inline bool add_run(const Places<Switch>& places, const Range codes, const Range columns, const T* values,
+                    const Switch* at, const int64_t count, const Steps step, int64_t base, Compute<T>* sum) {
   bool all = true;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t code = at[i * step.switches];
+  for (int64_t i = 0; i < count; ++i, base += step.cells) {
+    const int64_t code = at[Unit ? i : i * step.switches];
     bool inside = codes.has(code);
     if (!Whole) inside &= columns.has(places.column(code));
-    Compute<T>* const cell = sum + (inside ? base + i * step.cells + places.offset(code) : -1);
-    const Compute<T> x = load(values + i * step.pooled);
+    Compute<T>* const cell = sum + (inside ? base + places.offset(code) : -1);
+    const Compute<T> x = load(values + (Unit ? i : i * step.pooled));
     *cell = Sum ? *cell + x : x;
     all &= inside;
   }
@@ -64,7 +65,7 @@ inline void store_region(Compute<T>* sum, const PoolAxis& h, const PoolAxis& w, 
 }
 
 // Cells from (h0, w0) on; false for a switch that points outside.
-template <bool Sum, class T, class Switch>
+template <bool Sum, bool Unit, class T, class Switch>
 [[gnu::noinline]] bool spread_region(const Spread<T, Switch>& job, const Places<Switch>& places, int64_t n,
                                      int64_t c, int64_t h0, int64_t w0) {
   using C = Compute<T>;
@@ -77,7 +78,7 @@ template <bool Sum, class T, class Switch>
   const int64_t inner = job.inner, pitch = job.columns * inner, cells = s.h.input * pitch;
   C* const sum = workspace<C>(Slot::kGather, cells + 128) + 64;
   std::memset(sum, 0, cells * sizeof(C));
-  const Steps step = inner > 1 ? Steps{1, 1, 1, 0} : Steps{from.w, at.w, w.stride, 0};
+  const Steps step = inner > 1 ? Steps{1, 1, 1} : Steps{from.w, at.w, w.stride};
   const int64_t begin = s.w.reach_begin(0), end = s.w.reach_end(s.w.input - 1);
   const int64_t oh_end = s.h.reach_end(s.h.input - 1);
   const Range whole_windows = range(s.w.inner_begin(), s.w.inner_end());
@@ -85,13 +86,13 @@ template <bool Sum, class T, class Switch>
   for (int64_t oh = s.h.reach_begin(0); oh < oh_end; ++oh) {
     const Range codes = range(s.h.first(oh) * w.kernel, s.h.last(oh) * w.kernel);
     bool all = true;
-    for_windows<false>(s.w, begin, end, whole_windows, inner == 1,
-                       [&](auto whole, int64_t ow, int64_t windows, const Range& columns) {
-                         all &= add_run < Sum,
-                             whole.value != 0 > (places, codes, columns, from.at(oh, ow), at.at(oh, ow),
-                                                 inner > 1 ? inner : windows, step,
-                                                 s.h.start(oh) * pitch + s.w.start(ow) * inner, sum);
-                       });
+    for_windows(s.w, begin, end, whole_windows, inner == 1,
+                [&](auto whole, int64_t ow, int64_t windows, const Range& columns) {
+                  constexpr bool kWhole = decltype(whole)::value != 0;
+                  all &= add_run<Sum, Unit, kWhole>(places, codes, columns, from.at(oh, ow), at.at(oh, ow),
+                                                    inner > 1 ? inner : windows, step,
+                                                    s.h.start(oh) * pitch + s.w.start(ow) * inner, sum);
+                });
     if (!all) good &= check_row<Switch>(at, job.s, oh, begin, end, inner);
   }
   store_region(sum, s.h, s.w, pitch, inner, Plane<T>{out.at(h0, w0), out.h, out.w}, job.stream);
@@ -108,12 +109,13 @@ bool spread_regions(Spread<T, Switch> job, Walk walk, int threads) {
   job.columns = at_most(kRegionCells / job.inner, s.w.input);
   job.rows = at_most(kRegionCells / (job.inner * job.columns), s.h.input);
   const Places<Switch> places(s, job.columns * job.inner, job.inner);
+  const auto run = walk == Walk::kPlanes || job.inner > 1 ? spread_region<Sum, true, T, Switch>
+                                                          : spread_region<Sum, false, T, Switch>;
   Good good;
   for_rows(job.pooled.size[0], job.pooled.size[1] / job.inner, (s.h.input + job.rows - 1) / job.rows,
            (s.w.input + job.columns - 1) / job.columns, 1,
            job.rows * s.w.input * job.inner * static_cast<int64_t>(sizeof(T)), threads, [&](const Piece& p) {
-             if (!spread_region<Sum>(job, places, p.n, p.c, p.row * job.rows, p.begin * job.columns))
-               good.fail();
+             if (!run(job, places, p.n, p.c, p.row * job.rows, p.begin * job.columns)) good.fail();
            });
   return static_cast<bool>(good);
 }
@@ -206,10 +208,10 @@ template <bool Sum, class T, class Switch>
     int count = 0;
     const int64_t last = ow_end + 1 < w.output ? ow_end + 1 : w.output;
     for (int64_t oh = oh_begin; oh < oh_end; ++oh) {
-      const int64_t kh = s.h.dilation == 1 ? p.row - s.h.start(oh) : s.h.cell_of(p.row, oh);
+      const int64_t kh = s.h.cell_of(p.row, oh);
       if (kh < 0) continue;
       for (int64_t ow = ow_begin > 0 ? ow_begin : 0; ow < last; ++ow) {
-        const int64_t kw = w.dilation == 1 ? iw - w.start(ow) : w.cell_of(iw, ow);
+        const int64_t kw = w.cell_of(iw, ow);
         if (kw < 0) continue;
         senders[count++] = {from.at(oh, ow), at.at(oh, ow), static_cast<int32_t>(kh * w.kernel + kw)};
       }

@@ -11,6 +11,11 @@ namespace deconvkit {
 struct PoolAxis {
   int64_t input, output, kernel, stride, padding, dilation;
 
+  // How many cells of a window begin within so many cells of the input. (Dividing takes longer than the
+  // rest.)
+  DECONVKIT_HD constexpr int64_t cells_in(int64_t distance) const {
+    return dilation == 1 ? distance : (distance + dilation - 1) / dilation;
+  }
   // First cell of window o before clipping; negative inside the padding.
   DECONVKIT_HD constexpr int64_t start(int64_t o) const { return o * stride - padding; }
   // Input cell k of window o; inside the input for first(o) <= k < last(o).
@@ -18,12 +23,12 @@ struct PoolAxis {
   // First k whose cell is not before the border.
   DECONVKIT_HD constexpr int64_t first(int64_t o) const {
     const int64_t s = start(o);
-    return s >= 0 ? 0 : (-s + dilation - 1) / dilation;
+    return s >= 0 ? 0 : cells_in(-s);
   }
   // One past the last k whose cell is inside; first(o) >= last(o) means that no cell is valid.
   DECONVKIT_HD constexpr int64_t last(int64_t o) const {
     const int64_t room = input - start(o);
-    const int64_t k = room <= 0 ? 0 : (room + dilation - 1) / dilation;
+    const int64_t k = room <= 0 ? 0 : cells_in(room);
     return k < kernel ? k : kernel;
   }
 
@@ -52,6 +57,7 @@ struct PoolAxis {
   // Which cell of window o input cell i is, for o in that range; -1 where dilation steps over it.
   DECONVKIT_HD constexpr int64_t cell_of(int64_t i, int64_t o) const {
     const int64_t offset = i - start(o);
+    if (dilation == 1) return offset;
     return offset % dilation == 0 ? offset / dilation : -1;
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -35,6 +36,19 @@ def check_geometry(
     op: str, dims: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> Geometry:
     """The windows' geometry as pairs (height, width); one dimension is height 1."""
+    # Plain ints are by far the most usual: remembered, by their types too, for True is no 1.
+    if (
+        type(kernel_size) is int
+        and type(padding) is int
+        and type(dilation) is int
+        and (stride is None or type(stride) is int)
+        and not torch.compiler.is_compiling()
+    ):
+        return _geometry_of_ints(op, dims, kernel_size, stride, padding, dilation)
+    return _geometry(op, dims, kernel_size, stride, padding, dilation)
+
+
+def _geometry(op: str, dims: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Geometry:
     kernel = arguments.int_tuple(op, "kernel_size", kernel_size, dims, 1)
     strides = kernel if stride is None else arguments.int_tuple(op, "stride", stride, dims, 1)
     pads = arguments.int_tuple(op, "padding", padding, dims, 0)
@@ -61,6 +75,9 @@ def check_geometry(
     return kernel, strides, pads, dilations  # type: ignore[return-value]
 
 
+_geometry_of_ints = functools.lru_cache(maxsize=512)(_geometry)
+
+
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
     """torch's output size of one axis: with ceil_mode the last window still starts inside the input."""
     room = size + 2 * padding - dilation * (kernel - 1) - 1
@@ -79,19 +96,22 @@ def check_unpooled_size(
     without ceil_mode, lies there.
     """
     kernel, stride, padding, dilation = geometry
-    default = tuple(
-        (pooled[i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)
+    h = (pooled[0] - 1) * stride[0] - 2 * padding[0] + dilation[0] * (kernel[0] - 1) + 1
+    w = (pooled[1] - 1) * stride[1] - 2 * padding[1] + dilation[1] * (kernel[1] - 1) + 1
+    size = (h, w) if output_size is None else output_size
+    if (
+        size[0] >= 1
+        and size[1] >= 1
+        and h - stride[0] < size[0] < h + stride[0]
+        and w - stride[1] < size[1] < w + stride[1]
+    ):
+        return size
+    least = max(1, h - stride[0] + 1), max(1, w - stride[1] + 1)
+    most = h + stride[0] - 1, w + stride[1] - 1
+    raise ValueError(
+        f"{op}: {name}: expected a (height, width) between {least} and {most} for a pooled size of "
+        f"{tuple(pooled)}, got {tuple(size)}"
     )
-    size = default if output_size is None else output_size
-    for i in (0, 1):
-        if not (size[i] >= 1 and default[i] - stride[i] < size[i] < default[i] + stride[i]):
-            least = tuple(max(1, default[j] - stride[j] + 1) for j in (0, 1))
-            most = tuple(default[j] + stride[j] - 1 for j in (0, 1))
-            raise ValueError(
-                f"{op}: {name}: expected a (height, width) between {least} and {most} for a pooled size of "
-                f"{tuple(pooled)}, got {tuple(size)}"
-            )
-    return size  # type: ignore[return-value]
 
 
 def check_switches(op: str, switches: Any, kernel: Pair, like: Tensor | None) -> None:
