@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,12 +12,12 @@ from deconvkit.ops import _library as library
 
 
 def _from_sums_impl(
-    sums: Tensor, rho: float, beta: float, scale: float, dtype: torch.dtype
+    sums: Tensor, rho: float, beta: float, scale: float, dtype: torch.dtype, op: str
 ) -> tuple[Tensor, Tensor]:
     samples = float(sums[-1])
     if not samples:
-        raise ValueError("sparse_kl: group: expected a sample on at least one of its processes, got none")
-    penalty, slope = _from_sums_fake(sums, rho, beta, scale, dtype)
+        raise ValueError(f"{op}: group: expected a sample on at least one of its processes, got none")
+    penalty, slope = _from_sums_fake(sums, rho, beta, scale, dtype, op)
     library.native(sums).sparse_kl_from_sums(
         library.ref(sums), library.ref(penalty), library.ref(slope), samples, scale, rho, beta
     )
@@ -24,29 +25,30 @@ def _from_sums_impl(
 
 
 def _from_sums_fake(
-    sums: Tensor, rho: float, beta: float, scale: float, dtype: torch.dtype
+    sums: Tensor, rho: float, beta: float, scale: float, dtype: torch.dtype, op: str
 ) -> tuple[Tensor, Tensor]:
     return sums.new_empty((), dtype=dtype), sums.new_empty(((sums.shape[0] - 1) // 2,), dtype=dtype)
 
 
-def no_vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:
-    """Stand in for a batching rule."""
-    raise NotImplementedError(
-        "sparse_kl, sparse_sigmoid: group: vmap over a mean across processes; pass None"
-    )
+def no_vmap(op: str) -> Callable[..., Any]:
+    """What stands in for a batching rule."""
+
+    def rule(info: Any, in_dims: Any, *args: Any) -> Any:
+        raise NotImplementedError(f"{op}: group: expected None under vmap, got a process group")
+
+    return rule
 
 
 _from_sums = library.register(
-    "sparse_kl_from_sums(Tensor sums, float rho, float beta, float scale, ScalarType dtype) "
+    "sparse_kl_from_sums(Tensor sums, float rho, float beta, float scale, ScalarType dtype, str op) "
     "-> (Tensor penalty, Tensor slope)",
     _from_sums_impl,
     _from_sums_fake,
-    no_vmap,
 )
 
 
 def over_group(
-    sums: Tensor, rho: float, beta: float, group: Any, dtype: torch.dtype
+    sums: Tensor, rho: float, beta: float, group: Any, dtype: torch.dtype, op: str
 ) -> tuple[Tensor, Tensor]:
     """Penalty and slope of the sums over all processes of a group.
 
@@ -54,26 +56,29 @@ def over_group(
     and the average of these is the derivative of the one penalty that they share.
     """
     torch.distributed.all_reduce(sums, group=group)
-    return _from_sums(sums, rho, beta, float(torch.distributed.get_world_size(group)), dtype)
+    return _from_sums(sums, rho, beta, float(torch.distributed.get_world_size(group)), dtype, op)
 
 
 class OnceDifferentiable(library.Function):
-    """(result, inputs...) -> result, of which autograd knows that it depends on the inputs, but not how."""
+    """A gradient, of which autograd knows that it depends on these tensors, but not how."""
 
-    tensors = 5
+    tensors = 4
 
     @staticmethod
-    def forward(result: Tensor, *inputs: Tensor | None) -> Tensor:
-        """Return the result."""
-        return result.view_as(result)
+    def forward(
+        grad: Tensor, x: Tensor, grad_activations: Tensor | None, grad_penalty: Tensor | None, op: str
+    ) -> Tensor:
+        """Return the gradient."""
+        return grad.view_as(grad)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keep nothing."""
+        """Keep the name of the op."""
+        ctx.op = inputs[-1]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Raise."""
         raise NotImplementedError(
-            "sparse_kl, sparse_sigmoid: group: no double backward through a mean across processes; pass None"
+            f"{ctx.op}: group: expected None for a double backward, got a process group"
         )

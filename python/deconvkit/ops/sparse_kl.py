@@ -92,7 +92,7 @@ _kl_sums = library.register(
     "sparse_kl_sums(Tensor activations, int unit_dim) -> Tensor",
     _kl_sums_impl,
     units.empty_sums,
-    group_means.no_vmap,
+    group_means.no_vmap("sparse_kl"),
 )
 # ---- autograd ----
 
@@ -168,7 +168,7 @@ class _GroupedKL(library.Function):
     @staticmethod
     def forward(activations: Tensor, rho: float, beta: float, unit_dim: int, group: Any) -> Any:
         return group_means.over_group(
-            _kl_sums(activations, unit_dim), rho, beta, group, units.compute_dtype(activations)
+            _kl_sums(activations, unit_dim), rho, beta, group, units.compute_dtype(activations), "sparse_kl"
         )
 
     setup_context = _SparseKL.setup_context
@@ -179,7 +179,9 @@ class _GroupedKL(library.Function):
         unit_dim = ctx.options[2]
         with torch.no_grad():
             unit_grad = _kl_backward(activations, slope, grad_penalty, 0.0, 0.0, unit_dim, 0)
-        unit_grad = group_means.OnceDifferentiable.call(unit_grad, activations, grad_penalty)
+        unit_grad = group_means.OnceDifferentiable.call(
+            unit_grad, activations, None, grad_penalty, "sparse_kl"
+        )
         shape = units.unit_shape(activations, unit_dim, 0)
         return unit_grad.view(shape).expand(activations.shape), None, None, None, None
 

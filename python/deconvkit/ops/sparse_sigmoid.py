@@ -129,7 +129,7 @@ _sums = library.register(
     "sparse_sigmoid_sums(Tensor z, int unit_dim) -> (Tensor activations, Tensor sums)",
     _sums_impl,
     _sums_fake,
-    group_means.no_vmap,
+    group_means.no_vmap("sparse_sigmoid"),
 )
 
 
@@ -213,7 +213,9 @@ class _GroupedSigmoid(library.Function):
     @staticmethod
     def forward(z: Tensor, rho: float, beta: float, unit_dim: int, group: Any) -> Any:
         activations, sums = _sums(z, unit_dim)
-        return activations, *group_means.over_group(sums, rho, beta, group, units.compute_dtype(z))
+        return activations, *group_means.over_group(
+            sums, rho, beta, group, units.compute_dtype(z), "sparse_sigmoid"
+        )
 
     setup_context = _SparseSigmoid.setup_context
 
@@ -224,7 +226,9 @@ class _GroupedSigmoid(library.Function):
         z, slope = ctx.saved_tensors
         with torch.no_grad():
             grad_z = _backward(z, slope, grad_activations, grad_penalty, 0.0, 0.0, ctx.options[2], 0)
-        grad_z = group_means.OnceDifferentiable.call(grad_z, z, grad_activations, grad_penalty)
+        grad_z = group_means.OnceDifferentiable.call(
+            grad_z, z, grad_activations, grad_penalty, "sparse_sigmoid"
+        )
         return grad_z, None, None, None, None
 
 
