@@ -4,43 +4,27 @@
 // itself, so that 1 - ρ̂ does not cancel for units that are always on. Rows are summed 64 at a time in the
 // compute type, runs and blocks (geometry/unit_shape.h) in double and in order. A second phase of the same
 // parallel region makes of the sums each unit's KL and its derivative ("slope"). Floor: 8 bytes an element
-// (float32), about 24 vector operations.
+// (float32), about 25 vector operations.
 //
 // Backward, one pass: σ'(z) (upstream + slope_j), σ' = t / (1 + t)^2 with t = e^-|z|. It reads z, not σ: 1 -
 // σ has lost its digits where σ is near 1, and a unit stuck there could not come back. Floor: 12 bytes an
 // element, about 22 vector operations.
-#include <cstdlib>
-
 #include "cpu/dispatch.h"
 #include "cpu/memory.h"
-#include "cpu/out_of_memory.h"
 #include "cpu/parallel.h"
 #include "cpu/vector_math.h"
+#include "cpu/workspace.h"
 #include "geometry/unit_shape.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 namespace {
 
-constexpr int64_t kMaxTileColumns = UnitShape::kTileColumns;
-constexpr int64_t kMaxLanes = 16;
 constexpr int64_t kReduceColumns = 512;  // columns of one task of the second phase
+constexpr int64_t kStreamRow = 128;      // elements a row from which on its whole lines are streamed
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 UnitShape unit_shape(const TensorRef& t) { return {t.size[0], t.size[1], t.size[2], t.size[3]}; }
-
-struct Free {
-  void* block;
-  ~Free() { std::free(block); }
-};
-
-double* allocate(int64_t doubles) {
-  const int64_t bytes = doubles * static_cast<int64_t>(sizeof(double));
-  void* block = std::malloc(static_cast<size_t>(bytes));
-  if (!block) throw_out_of_memory(bytes);
-  advise_huge(block, bytes);
-  return static_cast<double*>(block);
-}
 
 template <class C>
 struct Limits;
@@ -76,102 +60,145 @@ struct Identity {
   }
 };
 
+// ---- rows, vector by vector ----
+
+template <class V>
+constexpr int kLanesOf = sizeof(V) / sizeof(Element<V>);
+
+// Lanes first ... last - 1 of v, and zeros.
+template <class V>
+V keep(V v, int64_t first, int64_t last) {
+  using Bits = vector_math::BitsOf<V>;
+  using Bit = typename vector_math::Exp<Element<V>>::Bits;
+  Bits lane;
+  for (int i = 0; i < kLanesOf<V>; ++i) lane[i] = i;
+  return (lane >= static_cast<Bit>(first)) & (lane < static_cast<Bit>(last)) ? v : V{};
+}
+
+// What is read a page further on: the processor's own prefetching stops at the ends of pages.
+inline void prefetch(const void* p) { __builtin_prefetch(static_cast<const char*>(p) + 4096); }
+
 template <bool kStream, class T, class V>
 void put(T* p, V v) {
   if constexpr (kStream) {
     stream_vec(p, v);
   } else {
-    store_vec<sizeof(V) / sizeof(Compute<T>)>(p, v);
+    store_vec<kLanesOf<V>>(p, v);
   }
+}
+
+// Of a vector whose neighbours are streamed: lanes first ... last - 1.
+template <class T, class V>
+void put_part(T* p, V v, int64_t first, int64_t last) {
+  T stored[kLanesOf<V>];
+  store_vec<kLanesOf<V>>(stored, v);
+  std::memcpy(p + first, stored + first, static_cast<size_t>(last - first) * sizeof(T));
+}
+
+// Walks a row of n >= W elements in vectors: whole(i), and part(i, first, last) where only these lanes are
+// new: the last vector overlaps the one before and, where the output is streamed, whole ones start with a
+// cache line.
+template <bool kStream, int W, class T, class Whole, class Part>
+void walk_row(const T* out, int64_t n, Whole&& whole, Part&& part) {
+  int64_t i = 0;
+  if constexpr (kStream) {
+    const int64_t head = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(out) % 64 / sizeof(T));
+    for (; i + W <= head; i += W) part(i, 0, W);
+    if (i < head) part(i, 0, head - i);
+    i = head;
+  }
+  for (; i + W <= n; i += W) whole(i);
+  if (i < n) part(n - W, i - (n - W), W);
 }
 
 // ---- forward: sums down columns ----
 
-// R rows of W columns.
+// R rows; columns >= W.
 template <class Op, bool kStream, int W, int R, class T, class C>
-void add_rows(const T* in, int64_t in_row, T* out, int64_t out_row, C* on, C* off) {
-  Vec<C, W> sum_on = load_vec<W>(on), sum_off = load_vec<W>(off);
+void add_rows(const T* in, int64_t in_row, T* out, int64_t out_row, int64_t columns, C* on, C* off) {
+  walk_row<kStream, W>(
+      out, columns,
+      [&](int64_t c) {
+        Vec<C, W> sum_on = load_vec<W>(on + c), sum_off = load_vec<W>(off + c);
 #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) {
-    const auto p = Op::pair(load_vec<W>(in + r * in_row));
-    if constexpr (Op::kStores) put<kStream>(out + r * out_row, p.on);
-    sum_on += p.on;
-    sum_off += p.off;
-  }
-  store_vec<W>(on, sum_on);
-  store_vec<W>(off, sum_off);
-}
-
-template <class Op, bool kStream, int W, int R, class T, class C>
-void add_rows_of_tile(const T* in, int64_t in_row, T* out, int64_t out_row, int64_t columns, C* on, C* off) {
-  const int64_t whole = columns - columns % W;
-  for (int64_t c = 0; c < whole; c += W) {
-    add_rows<Op, kStream, W, R>(in + c, in_row, out + c, out_row, on + c, off + c);
-  }
-  // The last columns: a vector that overlaps the one before and has sums of its own.
-  if (whole < columns) {
-    const int64_t c = columns - W;
-    add_rows<Op, kStream, W, R>(in + c, in_row, out + c, out_row, on + whole, off + whole);
-  }
+        for (int r = 0; r < R; ++r) {
+          const T* from = in + r * in_row + c;
+          prefetch(from);
+          const auto p = Op::pair(load_vec<W>(from));
+          if constexpr (Op::kStores) put<kStream>(out + r * out_row + c, p.on);
+          sum_on += p.on;
+          sum_off += p.off;
+        }
+        store_vec<W>(on + c, sum_on);
+        store_vec<W>(off + c, sum_off);
+      },
+      [&](int64_t c, int64_t first, int64_t last) {
+        for (int r = 0; r < R; ++r) {
+          const auto p = Op::pair(load_vec<W>(in + r * in_row + c));
+          if constexpr (Op::kStores) put_part(out + r * out_row + c, p.on, first, last);
+          store_vec<W>(on + c, load_vec<W>(on + c) + keep(p.on, first, last));
+          store_vec<W>(off + c, load_vec<W>(off + c) + keep(p.off, first, last));
+        }
+      });
 }
 
 template <class Op, bool kStream, int W, class T>
 void sum_columns(const T* in, int64_t in_row, T* out, int64_t out_row, int64_t rows, int64_t columns,
                  double* on, double* off) {
   using C = Compute<T>;
-  alignas(64) C run_on[kMaxTileColumns + kMaxLanes], run_off[kMaxTileColumns + kMaxLanes];
-  const int64_t whole = columns - columns % W;
+  alignas(64) C run_on[UnitShape::kMaxTileColumns], run_off[UnitShape::kMaxTileColumns];
   for (int64_t start = 0; start < rows; start += UnitShape::kRun) {
     const int64_t end = least(start + UnitShape::kRun, rows);
-    std::memset(run_on, 0, static_cast<size_t>(whole + W) * sizeof(C));
-    std::memset(run_off, 0, static_cast<size_t>(whole + W) * sizeof(C));
+    for (int64_t c = 0; c < columns; ++c) run_on[c] = run_off[c] = 0;
     int64_t r = start;
     for (; !kStream && r + 4 <= end; r += 4) {
-      add_rows_of_tile<Op, kStream, W, 4>(in + r * in_row, in_row, out + r * out_row, out_row, columns,
-                                          run_on, run_off);
+      add_rows<Op, kStream, W, 4>(in + r * in_row, in_row, out + r * out_row, out_row, columns, run_on,
+                                  run_off);
     }
     for (; r < end; ++r) {
-      add_rows_of_tile<Op, kStream, W, 1>(in + r * in_row, in_row, out + r * out_row, out_row, columns,
-                                          run_on, run_off);
+      add_rows<Op, kStream, W, 1>(in + r * in_row, in_row, out + r * out_row, out_row, columns, run_on,
+                                  run_off);
     }
     for (int64_t c = 0; c < columns; ++c) {
-      const int64_t from = c < whole ? c : whole + c - (columns - W);
-      on[c] += static_cast<double>(run_on[from]);
-      off[c] += static_cast<double>(run_off[from]);
+      on[c] += static_cast<double>(run_on[c]);
+      off[c] += static_cast<double>(run_off[c]);
     }
   }
 }
 
 // ---- forward: sums along planes ----
 
+// Part of a plane: at most a chunk, so a lane adds up to kChunk / W elements.
 template <class Op, bool kStream, class T>
 void sum_plane(const T* in, T* out, int64_t n, double* on, double* off) {
   using C = Compute<T>;
   constexpr int W = kLanes<C>;
-  using V = Vec<C, W>;
-  const int64_t whole = n - n % W;
-  for (int64_t start = 0; start < whole; start += UnitShape::kRun * W) {
-    const int64_t end = least(start + UnitShape::kRun * W, whole);
-    V sum_on{}, sum_off{};
-    for (int64_t i = start; i < end; i += W) {
-      const auto p = Op::pair(load_vec<W>(in + i));
-      if constexpr (Op::kStores) put<kStream>(out + i, p.on);
-      sum_on += p.on;
-      sum_off += p.off;
-    }
+  Vec<C, W> sum_on{}, sum_off{};
+  int64_t added = 0;
+  const auto widen = [&] {
     for (int i = 0; i < W; ++i) {
       *on += static_cast<double>(sum_on[i]);
       *off += static_cast<double>(sum_off[i]);
     }
-  }
-  if (whole < n) {  // a vector that overlaps the one before; its last lanes are new
-    const auto p = Op::pair(load_vec<W>(in + n - W));
-    if constexpr (Op::kStores) put<kStream>(out + n - W, p.on);
-    for (int64_t i = W - (n - whole); i < W; ++i) {
-      *on += static_cast<double>(p.on[i]);
-      *off += static_cast<double>(p.off[i]);
-    }
-  }
+    sum_on = sum_off = Vec<C, W>{};
+    added = 0;
+  };
+  walk_row<kStream, W>(
+      out, n,
+      [&](int64_t i) {
+        const auto p = Op::pair(load_vec<W>(in + i));
+        if constexpr (Op::kStores) put<kStream>(out + i, p.on);
+        sum_on += p.on;
+        sum_off += p.off;
+        if (++added == UnitShape::kRun) widen();
+      },
+      [&](int64_t i, int64_t first, int64_t last) {
+        const auto p = Op::pair(load_vec<W>(in + i));
+        if constexpr (Op::kStores) put_part(out + i, p.on, first, last);
+        sum_on += keep(p.on, first, last);
+        sum_off += keep(p.off, first, last);
+      });
+  widen();
 }
 
 // ---- the partition into tasks ----
@@ -182,9 +209,9 @@ struct Task {
 };
 Task task(const UnitShape& s, int64_t i) {
   const int64_t tile = i % s.tiles(), block = i / s.tiles() % s.blocks();
-  const int64_t row = block * s.block_rows(), column = tile * s.tile_columns();
+  const int64_t row = block * s.block_rows(), column = s.tile_start(tile);
   return {i / (s.tiles() * s.blocks()),          block,  row,
-          least(s.block_rows(), s.rows() - row), column, least(s.tile_columns(), s.columns() - column)};
+          least(s.block_rows(), s.rows() - row), column, s.tile_start(tile + 1) - column};
 }
 
 // Where a row lies in each of the planes.
@@ -196,13 +223,12 @@ PlaneRow plane_row(const UnitShape& s, int64_t row) {
   return {row / s.chunks(), start, s.chunk_start(chunk + 1) - start};
 }
 
-// Whether an output is written past the caches: large, and made of whole lines.
+// Whether the output is written past the caches: they would not hold all that a pass over so many tensors of
+// its size touches. A line that is streamed is not read first, a third of the traffic of a copy.
 template <class T>
-bool streams(const TensorRef& t, const UnitShape& s) {
-  const auto bytes = static_cast<int64_t>(sizeof(T));
-  const int64_t row = (s.planes() ? s.inner : s.units * s.inner) * bytes;
-  return s.numel() * bytes >= kStreamBytes && row % 64 == 0 && t.stride[0] * bytes % 64 == 0 &&
-         t.stride[1] * bytes % 64 == 0 && reinterpret_cast<uintptr_t>(t.data) % 64 == 0;
+bool streams(const UnitShape& s, int tensors) {
+  const int64_t row = s.planes() ? s.inner : s.columns();
+  return row >= kStreamRow && s.numel() * static_cast<int64_t>(sizeof(T)) * tensors >= kStreamBytes;
 }
 
 // Adds the task's elements to its block's sums, and stores σ.
@@ -305,20 +331,19 @@ void forward(const TensorRef& input, const TensorRef& output, const TensorRef& s
   const int64_t tile_units = kReduceColumns / s.columns_per_unit();
   const int64_t unit_tiles = (s.units + tile_units - 1) / tile_units;
   const int64_t partials = s.blocks() * 2 * s.columns();
-  double* const workspace = allocate(s.batch * (partials + unit_tiles));
-  const Free guard{workspace};
-  double* const divergences = workspace + s.batch * partials;
+  double* const scratch = workspace<double>(Slot::kShared, s.batch * (partials + unit_tiles));
+  double* const divergences = scratch + s.batch * partials;
   for_float_dtype(input.dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     using C = Compute<T>;
     if constexpr (Op::kStores) advise_huge(output.data, s.numel() * static_cast<int64_t>(sizeof(T)));
-    const bool stream = Op::kStores && streams<T>(output, s);
+    const bool stream = Op::kStores && streams<T>(s, 2);
     parallel_two_phases(
         s.batch * s.blocks() * s.tiles(), s.batch * unit_tiles,
         useful_threads(threads, s.numel() * static_cast<int64_t>(sizeof(C))),
         [&](int64_t i) {
           const Task t = task(s, i);
-          double* on = workspace + t.problem * partials + t.block * 2 * s.columns() + t.first_column;
+          double* on = scratch + t.problem * partials + t.block * 2 * s.columns() + t.first_column;
           if constexpr (Op::kStores) {
             if (stream) return forward_task<Op, true, T>(input, output, s, t, on, on + s.columns());
           }
@@ -328,7 +353,7 @@ void forward(const TensorRef& input, const TensorRef& output, const TensorRef& s
           const int64_t problem = i / unit_tiles, first = i % unit_tiles * tile_units;
           const int64_t units = least(tile_units, s.units - first);
           double on[kReduceColumns], off[kReduceColumns];
-          reduce_blocks(s, workspace + problem * partials, first, units, on, off);
+          reduce_blocks(s, scratch + problem * partials, first, units, on, off);
           if (sums) {
             double* to = sums.as<double>() + problem * 2 * s.units + first;
             std::memcpy(to, on, static_cast<size_t>(units) * sizeof(double));
@@ -348,22 +373,18 @@ void forward(const TensorRef& input, const TensorRef& output, const TensorRef& s
 
 // ---- backward ----
 
-template <bool kStream, class T, class V>
-void backward_vec(const T* grad, const T* z, T* grad_z, V slope) {
-  constexpr int W = sizeof(V) / sizeof(Compute<T>);
-  const V upstream = grad ? load_vec<W>(grad) + slope : slope;
-  put<kStream>(grad_z, sigmoid_slope_vec(load_vec<W>(z)) * upstream);
-}
-
-// One row of n >= W elements.
+// One row of n >= W elements; slope(i) is that of vector i.
 template <bool kStream, int W, class T, class Slope>
 void backward_row(const T* grad, const T* z, T* grad_z, int64_t n, Slope&& slope) {
-  int64_t i = 0;
-  for (; i + W <= n; i += W) backward_vec<kStream>(grad ? grad + i : grad, z + i, grad_z + i, slope(i));
-  if (i < n) {
-    i = n - W;
-    backward_vec<kStream>(grad ? grad + i : grad, z + i, grad_z + i, slope(i));
-  }
+  const auto vec = [&](int64_t i) {
+    prefetch(z + i);
+    if (grad) prefetch(grad + i);
+    const auto upstream = grad ? load_vec<W>(grad + i) + slope(i) : slope(i);
+    return sigmoid_slope_vec(load_vec<W>(z + i)) * upstream;
+  };
+  walk_row<kStream, W>(
+      grad_z, n, [&](int64_t i) { put<kStream>(grad_z + i, vec(i)); },
+      [&](int64_t i, int64_t first, int64_t last) { put_part(grad_z + i, vec(i), first, last); });
 }
 
 template <bool kStream, class T>
@@ -374,7 +395,7 @@ void backward_task(const TensorRef& grad_output, const TensorRef& z, const Tenso
   const T* grad = grad_output ? grad_output.as<T>() + t.problem * grad_output.stride[0] : nullptr;
   const T* in = z.as<T>() + t.problem * z.stride[0];
   T* out = grad_z.as<T>() + t.problem * grad_z.stride[0];
-  alignas(64) C slope[kMaxTileColumns];
+  alignas(64) C slope[UnitShape::kMaxTileColumns];
   if (s.columns_per_unit() == 1) {
     for (int64_t c = 0; c < t.columns; ++c) slope[c] = unit_slope[t.first_column + c];
   } else {
@@ -436,19 +457,19 @@ void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef&
     using T = typename decltype(type)::type;
     using C = Compute<T>;
     advise_huge(grad_z.data, s.numel() * static_cast<int64_t>(sizeof(T)));
-    const bool stream = streams<T>(grad_z, s);
-    parallel_for(s.batch * s.blocks() * s.tiles(),
-                 useful_threads(threads, s.numel() * static_cast<int64_t>(sizeof(C))), [&](int64_t i) {
-                   const Task t = task(s, i);
-                   const C* unit_slope = slope.as<C>() + t.problem * s.units;
-                   const double scale =
-                       grad_penalty ? static_cast<double>(grad_penalty.as<C>()[t.problem]) : 0;
-                   if (stream) {
-                     backward_task<true, T>(grad_activations, z, grad_z, s, t, unit_slope, scale);
-                   } else {
-                     backward_task<false, T>(grad_activations, z, grad_z, s, t, unit_slope, scale);
-                   }
-                 });
+    const bool stream = streams<T>(s, grad_activations ? 3 : 2);
+    // From the end: what forward, or the gradient's maker, touched last is still in the caches.
+    const int64_t tasks = s.batch * s.blocks() * s.tiles();
+    parallel_for(tasks, useful_threads(threads, s.numel() * static_cast<int64_t>(sizeof(C))), [&](int64_t i) {
+      const Task t = task(s, tasks - 1 - i);
+      const C* unit_slope = slope.as<C>() + t.problem * s.units;
+      const double scale = grad_penalty ? static_cast<double>(grad_penalty.as<C>()[t.problem]) : 0;
+      if (stream) {
+        backward_task<true, T>(grad_activations, z, grad_z, s, t, unit_slope, scale);
+      } else {
+        backward_task<false, T>(grad_activations, z, grad_z, s, t, unit_slope, scale);
+      }
+    });
   });
 }
 

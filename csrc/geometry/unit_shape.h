@@ -15,9 +15,11 @@ struct UnitShape {
   static constexpr int64_t kMaxBlocks = 64;  // of samples, for each unit: bounds the workspace
   static constexpr int64_t kRun = 64;        // rows summed in the compute type before the sum is widened
   static constexpr int64_t kPlane = 16;  // from this `inner` on a unit's elements fill vectors by themselves
-  static constexpr int64_t kChunk = 4096;          // elements of a plane taken at once
-  static constexpr int64_t kTileColumns = 1024;    // columns of a task: their sums stay in L1
+  static constexpr int64_t kChunk = 4096;        // elements of a plane taken at once
+  static constexpr int64_t kTileColumns = 4096;  // columns of a task, about: whole rows, read as they lie
+  static constexpr int64_t kMaxTileColumns = kTileColumns + 64;
   static constexpr int64_t kTileElements = 16384;  // about the elements of a task over planes
+  static constexpr int64_t kTasks = 8;             // that small problems are split into where they can be
 
   int64_t batch, outer, units, inner;
 
@@ -32,9 +34,7 @@ struct UnitShape {
   DECONVKIT_HD constexpr int64_t chunks() const { return planes() ? ceil_div(inner, kChunk) : 1; }
   DECONVKIT_HD constexpr int64_t rows() const { return outer * chunks(); }
   // Where in its plane a chunk starts, for chunk = 0 ... chunks(): whole cache lines, nearly equal lengths.
-  DECONVKIT_HD constexpr int64_t chunk_start(int64_t chunk) const {
-    return chunk == chunks() ? inner : inner * chunk / chunks() & ~int64_t{63};
-  }
+  DECONVKIT_HD constexpr int64_t chunk_start(int64_t chunk) const { return split(inner, chunk, chunks()); }
 
   // Rows of one block, a multiple of kRun where there are several blocks.
   DECONVKIT_HD constexpr int64_t block_rows() const {
@@ -43,16 +43,29 @@ struct UnitShape {
   DECONVKIT_HD constexpr int64_t blocks() const { return ceil_div(rows(), block_rows()); }
 
   // Columns of one task: the tasks are batch * blocks() * tiles().
-  DECONVKIT_HD constexpr int64_t tile_columns() const {
-    if (!planes()) return columns() < kTileColumns ? columns() : kTileColumns;
-    const int64_t row = inner < kChunk ? inner : kChunk;
-    const int64_t tile = kTileElements / (row * block_rows());
-    return tile < 1 ? 1 : tile < columns() ? tile : columns();
+  DECONVKIT_HD constexpr int64_t tiles() const {
+    if (planes()) return ceil_div(columns(), planes_of_task());
+    const int64_t narrow = columns() / 64, wide = ceil_div(columns(), kTileColumns);
+    const int64_t wanted = ceil_div(kTasks, batch * blocks());
+    return wanted < wide ? wide : wanted < narrow ? wanted : narrow < wide ? wide : narrow;
   }
-  DECONVKIT_HD constexpr int64_t tiles() const { return ceil_div(columns(), tile_columns()); }
+  // Where a task's columns start, for tile = 0 ... tiles().
+  DECONVKIT_HD constexpr int64_t tile_start(int64_t tile) const {
+    if (!planes()) return split(columns(), tile, tiles());
+    return tile == tiles() ? columns() : tile * planes_of_task();
+  }
 
  private:
   DECONVKIT_HD static constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+  // Where part i of n elements starts: parts of nearly equal length that begin with a cache line.
+  DECONVKIT_HD static constexpr int64_t split(int64_t n, int64_t i, int64_t parts) {
+    return i == parts ? n : n * i / parts & ~int64_t{63};
+  }
+  DECONVKIT_HD constexpr int64_t planes_of_task() const {
+    const int64_t row = inner < kChunk ? inner : kChunk;
+    const int64_t planes = kTileElements / (row * block_rows());
+    return planes < 1 ? 1 : planes < columns() ? planes : columns();
+  }
 };
 
 }  // namespace deconvkit

@@ -228,14 +228,20 @@ void check_unit_shape(const UnitShape& s) {
   EXPECT(s.columns() == s.units * s.columns_per_unit(), "columns of a unit");
   EXPECT(s.blocks() <= UnitShape::kMaxBlocks, "%lld blocks", (long long)s.blocks());
   EXPECT(s.blocks() * s.block_rows() >= s.rows() && (s.blocks() - 1) * s.block_rows() < s.rows(), "blocks");
-  EXPECT(s.tiles() * s.tile_columns() >= s.columns() && (s.tiles() - 1) * s.tile_columns() < s.columns(),
-         "tiles");
-  EXPECT(s.tile_columns() <= UnitShape::kTileColumns, "a tile's sums must fit");
+  before = 0;
+  for (int64_t tile = 0; tile < s.tiles(); ++tile) {
+    const int64_t columns = s.tile_start(tile + 1) - before;
+    EXPECT(s.tile_start(tile) == before && columns > 0, "tile %d of %d columns", int(tile), int(s.columns()));
+    EXPECT(s.planes() || s.tiles() == 1 || columns >= 64, "a tile of %d columns", int(columns));
+    EXPECT(columns <= UnitShape::kMaxTileColumns, "a tile's sums must fit");
+    before = s.tile_start(tile + 1);
+  }
+  EXPECT(before == s.columns(), "tiles end at %d of %d", int(before), int(s.columns()));
 }
 
 void unit_shape() {
   for (const int64_t outer : {1, 2, 63, 64, 65, 4095, 4096, 4097, 100000})
-    for (const int64_t units : {1, 2, 63, 511, 1024, 1025, 5000})
+    for (const int64_t units : {1, 2, 63, 130, 511, 1024, 4097, 5000, 8195})
       for (const int64_t inner : {1, 2, 15, 16, 17, 63, 64, 65, 4095, 4096, 4097, 8191, 8193, 50176}) {
         check_unit_shape({1, outer, units, inner});
       }
