@@ -1,6 +1,6 @@
 """ρ̂ over the samples of several processes: two of them, through gloo, against one with all samples."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,11 +135,11 @@ def worker(rank: int, folder: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[Any, Any]]]:
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     """What the two processes computed."""
     folder = tmp_path_factory.mktemp("group")
     mp.spawn(worker, (str(folder),), nprocs=WORLD)
-    yield [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
 
 @pytest.mark.parametrize("name", RUNS)
