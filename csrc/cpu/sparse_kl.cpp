@@ -24,7 +24,12 @@ constexpr int64_t kStreamRow = 128;      // elements a row from which on its who
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-UnitShape unit_shape(const TensorRef& t) { return {t.size[0], t.size[1], t.size[2], t.size[3]}; }
+template <class... Ts>
+UnitShape unit_shape(const TensorRef& t, const Ts&... others) {
+  const UnitShape s = {t.size[0], t.size[1], t.size[2], t.size[3]};
+  const bool contiguous = (... && (!others || others.stride[1] == s.units * s.inner));
+  return contiguous ? s.joined() : s;
+}
 
 template <class C>
 struct Limits;
@@ -87,12 +92,17 @@ void put(T* p, V v) {
   }
 }
 
-// Of a vector whose neighbours are streamed: lanes first ... last - 1.
-template <class T, class V>
+// Lanes first ... last - 1 of a vector, the others being stored by its neighbours, before or after. Beside
+// streamed lines only these; else all, which is quicker.
+template <bool kStream, class T, class V>
 void put_part(T* p, V v, int64_t first, int64_t last) {
-  T stored[kLanesOf<V>];
-  store_vec<kLanesOf<V>>(stored, v);
-  std::memcpy(p + first, stored + first, static_cast<size_t>(last - first) * sizeof(T));
+  if constexpr (kStream) {
+    T stored[kLanesOf<V>];
+    store_vec<kLanesOf<V>>(stored, v);
+    std::memcpy(p + first, stored + first, static_cast<size_t>(last - first) * sizeof(T));
+  } else {
+    store_vec<kLanesOf<V>>(p, v);
+  }
 }
 
 // Walks a row of n >= W elements in vectors: whole(i), and part(i, first, last) where only these lanes are
@@ -133,12 +143,16 @@ void add_rows(const T* in, int64_t in_row, T* out, int64_t out_row, int64_t colu
         store_vec<W>(off + c, sum_off);
       },
       [&](int64_t c, int64_t first, int64_t last) {
+        Vec<C, W> sum_on = load_vec<W>(on + c), sum_off = load_vec<W>(off + c);
+#pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
           const auto p = Op::pair(load_vec<W>(in + r * in_row + c));
-          if constexpr (Op::kStores) put_part(out + r * out_row + c, p.on, first, last);
-          store_vec<W>(on + c, load_vec<W>(on + c) + keep(p.on, first, last));
-          store_vec<W>(off + c, load_vec<W>(off + c) + keep(p.off, first, last));
+          if constexpr (Op::kStores) put_part<kStream>(out + r * out_row + c, p.on, first, last);
+          sum_on += keep(p.on, first, last);
+          sum_off += keep(p.off, first, last);
         }
+        store_vec<W>(on + c, sum_on);
+        store_vec<W>(off + c, sum_off);
       });
 }
 
@@ -168,6 +182,20 @@ void sum_columns(const T* in, int64_t in_row, T* out, int64_t out_row, int64_t r
 
 // ---- forward: sums along planes ----
 
+template <class V>
+double sum_lanes(V v) {
+  constexpr int half = kLanesOf<V> / 2;
+  if constexpr (half == 0) {
+    return v[0];
+  } else {
+    struct Halves {
+      Vec<double, half> low, high;
+    };
+    const auto halves = bit_cast<Halves>(v);
+    return sum_lanes<Vec<double, half>>(halves.low + halves.high);
+  }
+}
+
 // Part of a plane: at most a chunk, so a lane adds up to kChunk / W elements.
 template <class Op, bool kStream, class T>
 void sum_plane(const T* in, T* out, int64_t n, double* on, double* off) {
@@ -176,10 +204,8 @@ void sum_plane(const T* in, T* out, int64_t n, double* on, double* off) {
   Vec<C, W> sum_on{}, sum_off{};
   int64_t added = 0;
   const auto widen = [&] {
-    for (int i = 0; i < W; ++i) {
-      *on += static_cast<double>(sum_on[i]);
-      *off += static_cast<double>(sum_off[i]);
-    }
+    *on += sum_lanes(__builtin_convertvector(sum_on, Vec<double, W>));
+    *off += sum_lanes(__builtin_convertvector(sum_off, Vec<double, W>));
     sum_on = sum_off = Vec<C, W>{};
     added = 0;
   };
@@ -194,7 +220,7 @@ void sum_plane(const T* in, T* out, int64_t n, double* on, double* off) {
       },
       [&](int64_t i, int64_t first, int64_t last) {
         const auto p = Op::pair(load_vec<W>(in + i));
-        if constexpr (Op::kStores) put_part(out + i, p.on, first, last);
+        if constexpr (Op::kStores) put_part<kStream>(out + i, p.on, first, last);
         sum_on += keep(p.on, first, last);
         sum_off += keep(p.off, first, last);
       });
@@ -212,6 +238,15 @@ Task task(const UnitShape& s, int64_t i) {
   const int64_t row = block * s.block_rows(), column = s.tile_start(tile);
   return {i / (s.tiles() * s.blocks()),          block,  row,
           least(s.block_rows(), s.rows() - row), column, s.tile_start(tile + 1) - column};
+}
+
+// Calls f(first_row, rows, columns) for the task's rows down columns: all in one, but for a shorter last row.
+template <class F>
+void for_equal_rows(const UnitShape& s, const Task& t, F&& f) {
+  const int64_t left = s.last_columns() - t.first_column, last = left < 0 ? 0 : least(left, t.columns);
+  const bool uneven = t.first_row + t.rows == s.rows() && last < t.columns;
+  if (t.rows > uneven) f(t.first_row, t.rows - uneven, t.columns);
+  if (uneven && last) f(t.first_row + t.rows - 1, 1, last);
 }
 
 // Where a row lies in each of the planes.
@@ -249,13 +284,18 @@ void forward_task(const TensorRef& input, const TensorRef& output, const UnitSha
       }
     }
   } else {
-    in += t.first_row * input.stride[1] + t.first_column;
-    out += t.first_row * output.stride[1] + t.first_column;
-    if (t.columns >= W) {
-      sum_columns<Op, kStream, W>(in, input.stride[1], out, output.stride[1], t.rows, t.columns, on, off);
-    } else {
-      sum_columns<Op, false, 1>(in, input.stride[1], out, output.stride[1], t.rows, t.columns, on, off);
-    }
+    const int64_t in_row = s.repeat * input.stride[1], out_row = s.repeat * output.stride[1];
+    in += t.first_column;
+    out += t.first_column;
+    for_equal_rows(s, t, [&](int64_t first, int64_t rows, int64_t columns) {
+      if (columns >= W) {
+        sum_columns<Op, kStream, W>(in + first * in_row, in_row, out + first * out_row, out_row, rows,
+                                    columns, on, off);
+      } else {
+        sum_columns<Op, false, 1>(in + first * in_row, in_row, out + first * out_row, out_row, rows, columns,
+                                  on, off);
+      }
+    });
   }
   if constexpr (kStream) stream_fence();
 }
@@ -308,7 +348,9 @@ void reduce_blocks(const UnitShape& s, const double* partial, int64_t first_unit
     for (int64_t c = 0; c < columns; ++c) sum[half][c] = 0;
     for (int64_t k = 0; k < s.blocks(); ++k) {
       const double* from = partial + (k * 2 + half) * s.columns() + first_unit * fold;
-      for (int64_t c = 0; c < columns; ++c) sum[half][c] += from[c];
+      for (int64_t r = 0; r < s.repeat; ++r, from += s.units * fold) {
+        for (int64_t c = 0; c < columns; ++c) sum[half][c] += from[c];
+      }
     }
     double* to = half ? off : on;
     for (int64_t j = 0; j < units; ++j) {
@@ -321,7 +363,7 @@ void reduce_blocks(const UnitShape& s, const double* partial, int64_t first_unit
 template <class Op>
 void forward(const TensorRef& input, const TensorRef& output, const TensorRef& sums, const TensorRef& penalty,
              const TensorRef& slope, double rho, double beta, int threads) {
-  const UnitShape s = unit_shape(input);
+  const UnitShape s = unit_shape(input, input, output);
   if (s.numel() == 0) {  // no units, or no samples on this process
     for (int64_t i = 0; sums && i < sums.numel(); ++i) sums.as<double>()[i] = 0;
     for (int64_t b = 0; penalty && b < s.batch; ++b) store_zero(penalty, b);
@@ -384,7 +426,7 @@ void backward_row(const T* grad, const T* z, T* grad_z, int64_t n, Slope&& slope
   };
   walk_row<kStream, W>(
       grad_z, n, [&](int64_t i) { put<kStream>(grad_z + i, vec(i)); },
-      [&](int64_t i, int64_t first, int64_t last) { put_part(grad_z + i, vec(i), first, last); });
+      [&](int64_t i, int64_t first, int64_t last) { put_part<kStream>(grad_z + i, vec(i), first, last); });
 }
 
 template <bool kStream, class T>
@@ -396,14 +438,15 @@ void backward_task(const TensorRef& grad_output, const TensorRef& z, const Tenso
   const T* in = z.as<T>() + t.problem * z.stride[0];
   T* out = grad_z.as<T>() + t.problem * grad_z.stride[0];
   alignas(64) C slope[UnitShape::kMaxTileColumns];
-  if (s.columns_per_unit() == 1) {
-    for (int64_t c = 0; c < t.columns; ++c) slope[c] = unit_slope[t.first_column + c];
-  } else {
-    for (int64_t c = 0; c < t.columns; ++c) slope[c] = unit_slope[(t.first_column + c) / s.inner];
+  const int64_t fold = s.columns_per_unit();
+  int64_t unit = t.first_column / fold % s.units, left = fold - t.first_column % fold;
+  for (int64_t c = 0; c < t.columns; ++c) {
+    slope[c] = unit_slope[unit];
+    if (--left == 0) left = fold, unit = unit + 1 == s.units ? 0 : unit + 1;
   }
   for (int64_t c = 0; c < t.columns; ++c) slope[c] = bounded<C>(grad_penalty * static_cast<double>(slope[c]));
-  for (int64_t r = t.first_row; r < t.first_row + t.rows; ++r) {
-    if (s.planes()) {
+  if (s.planes()) {
+    for (int64_t r = t.first_row; r < t.first_row + t.rows; ++r) {
       const PlaneRow row = plane_row(s, r);
       for (int64_t c = 0; c < t.columns; ++c) {
         const int64_t at = (t.first_column + c) * s.inner + row.inner;
@@ -412,16 +455,20 @@ void backward_task(const TensorRef& grad_output, const TensorRef& z, const Tenso
                                  in + row.outer * z.stride[1] + at, out + row.outer * grad_z.stride[1] + at,
                                  row.length, [&](int64_t) { return unit; });
       }
-    } else {
-      const T* g = grad ? grad + r * grad_output.stride[1] + t.first_column : grad;
-      const T* x = in + r * z.stride[1] + t.first_column;
-      T* y = out + r * grad_z.stride[1] + t.first_column;
-      if (t.columns >= W) {
-        backward_row<kStream, W>(g, x, y, t.columns, [&](int64_t i) { return load_vec<W>(slope + i); });
-      } else {
-        backward_row<false, 1>(g, x, y, t.columns, [&](int64_t i) { return load_vec<1>(slope + i); });
-      }
     }
+  } else {
+    for_equal_rows(s, t, [&](int64_t first, int64_t rows, int64_t columns) {
+      for (int64_t r = first * s.repeat; r < (first + rows) * s.repeat; r += s.repeat) {
+        const T* g = grad ? grad + r * grad_output.stride[1] + t.first_column : grad;
+        const T* x = in + r * z.stride[1] + t.first_column;
+        T* y = out + r * grad_z.stride[1] + t.first_column;
+        if (columns >= W) {
+          backward_row<kStream, W>(g, x, y, columns, [&](int64_t i) { return load_vec<W>(slope + i); });
+        } else {
+          backward_row<false, 1>(g, x, y, columns, [&](int64_t i) { return load_vec<1>(slope + i); });
+        }
+      }
+    });
   }
   if constexpr (kStream) stream_fence();
 }
@@ -451,7 +498,7 @@ void sparse_kl_from_sums(const TensorRef& sums, const TensorRef& penalty, const 
 
 void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
                              const TensorRef& grad_penalty, const TensorRef& grad_z, int threads) {
-  const UnitShape s = unit_shape(z);
+  const UnitShape s = unit_shape(z, grad_activations, z, grad_z);
   if (s.numel() == 0) return;
   for_float_dtype(z.dtype, [&](auto type) {
     using T = typename decltype(type)::type;

@@ -21,7 +21,10 @@ struct UnitShape {
   static constexpr int64_t kTileElements = 16384;  // about the elements of a task over planes
   static constexpr int64_t kTasks = 8;             // that small problems are split into where they can be
 
+  static constexpr int64_t kNarrow = 64;  // rows below this are taken several at once
+
   int64_t batch, outer, units, inner;
+  int64_t repeat = 1;  // see joined()
 
   // Sums run along planes: one row is a chunk of a unit's contiguous elements. Otherwise they run down
   // columns: one row is units * inner elements, and `inner` neighbouring columns belong to one unit.
@@ -29,10 +32,21 @@ struct UnitShape {
   DECONVKIT_HD constexpr int64_t samples() const { return outer * inner; }
   DECONVKIT_HD constexpr int64_t numel() const { return batch * outer * units * inner; }
 
-  DECONVKIT_HD constexpr int64_t columns() const { return planes() ? units : units * inner; }
+  // The same for a contiguous tensor: narrow rows are joined, `repeat` to a row, until vectors of 16 fill it.
+  // The last row may be shorter.
+  DECONVKIT_HD constexpr UnitShape joined() const {
+    const int64_t row = units * inner, even = row & -row;  // the largest power of 2 that divides it
+    return {batch, outer, units, inner, planes() || row >= kNarrow || even >= 16 || !row ? 1 : 16 / even};
+  }
+
+  DECONVKIT_HD constexpr int64_t columns() const { return planes() ? units : repeat * units * inner; }
   DECONVKIT_HD constexpr int64_t columns_per_unit() const { return planes() ? 1 : inner; }
   DECONVKIT_HD constexpr int64_t chunks() const { return planes() ? ceil_div(inner, kChunk) : 1; }
-  DECONVKIT_HD constexpr int64_t rows() const { return outer * chunks(); }
+  DECONVKIT_HD constexpr int64_t rows() const { return ceil_div(outer, repeat) * chunks(); }
+  // Columns of the last row.
+  DECONVKIT_HD constexpr int64_t last_columns() const {
+    return planes() ? columns() : columns() - (ceil_div(outer, repeat) * repeat - outer) * units * inner;
+  }
   // Where in its plane a chunk starts, for chunk = 0 ... chunks(): whole cache lines, nearly equal lengths.
   DECONVKIT_HD constexpr int64_t chunk_start(int64_t chunk) const { return split(inner, chunk, chunks()); }
 

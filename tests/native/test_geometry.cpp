@@ -216,7 +216,9 @@ void conv_shape() {
 // Blocks, tiles and chunks cover every row, column and element once, whatever the shape.
 void check_unit_shape(const UnitShape& s) {
   EXPECT(s.samples() == s.outer * s.inner, "samples");
-  EXPECT(s.rows() * (s.planes() ? s.units : s.columns()) >= s.outer * s.units, "rows");
+  EXPECT(s.planes() || (s.rows() - 1) * s.columns() + s.last_columns() == s.outer * s.units * s.inner,
+         "rows");
+  EXPECT(s.last_columns() > 0 && s.last_columns() <= s.columns(), "the last row");
   int64_t before = 0;
   for (int64_t c = 0; s.planes() && c < s.chunks(); ++c) {
     EXPECT(s.chunk_start(c) == before && s.chunk_start(c + 1) > before, "chunk %d of %d", int(c),
@@ -224,8 +226,9 @@ void check_unit_shape(const UnitShape& s) {
     before = s.chunk_start(c + 1);
   }
   EXPECT(!s.planes() || before == s.inner, "chunks end at %d of %d", int(before), int(s.inner));
-  EXPECT(s.columns() * (s.planes() ? s.inner : 1) == s.units * s.inner, "columns");
-  EXPECT(s.columns() == s.units * s.columns_per_unit(), "columns of a unit");
+  EXPECT(s.columns() * (s.planes() ? s.inner : 1) == s.repeat * s.units * s.inner, "columns");
+  EXPECT(s.columns() == s.repeat * s.units * s.columns_per_unit(), "columns of a unit");
+  EXPECT(s.repeat == 1 || s.columns() % 16 == 0, "joined rows of %d", int(s.columns()));
   EXPECT(s.blocks() <= UnitShape::kMaxBlocks, "%lld blocks", (long long)s.blocks());
   EXPECT(s.blocks() * s.block_rows() >= s.rows() && (s.blocks() - 1) * s.block_rows() < s.rows(), "blocks");
   before = 0;
@@ -241,9 +244,10 @@ void check_unit_shape(const UnitShape& s) {
 
 void unit_shape() {
   for (const int64_t outer : {1, 2, 63, 64, 65, 4095, 4096, 4097, 100000})
-    for (const int64_t units : {1, 2, 63, 130, 511, 1024, 4097, 5000, 8195})
+    for (const int64_t units : {1, 2, 5, 25, 63, 130, 511, 1024, 4097, 5000, 8195})
       for (const int64_t inner : {1, 2, 15, 16, 17, 63, 64, 65, 4095, 4096, 4097, 8191, 8193, 50176}) {
         check_unit_shape({1, outer, units, inner});
+        check_unit_shape(UnitShape{1, outer, units, inner}.joined());
       }
   check_unit_shape({1, int64_t{1} << 33, 3, 1});
   check_unit_shape({1, 3, 2, (int64_t{1} << 33) + 7});

@@ -33,6 +33,13 @@ SparseCase any_case(Random& random) {
   }
   if (random.one_in(20)) c.outer = 0;
   c.dtype = any_float(random);
+  if (random.one_in(150)) {  // streamed: whole lines or not, rows or planes
+    const int64_t row = random.any_of({int64_t{1024}, random.between(1000, 2000)});
+    c.batch = 1;
+    c.units = random.one_in(2) ? row : 3;
+    c.inner = c.units == row ? 1 : row;
+    c.outer = (int64_t{16} << 20) / bytes_of(c.dtype) / (c.units * c.inner) + 1;
+  }
   c.compute = c.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
   c.rho = random.any_of({0.01, 0.3, 0.9});
   c.beta = random.any_of({1.0, -2.0, 3.0});
