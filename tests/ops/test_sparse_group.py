@@ -106,6 +106,12 @@ def worker(rank: int, folder: str) -> None:
             again = start(name, x, WORLD * weight, **options)[1]
             assert torch.equal(started[name, label][1], again)
 
+        # Compiled, the graph breaks around the collective.
+        case = CASES["float32"]
+        x, weight = (own(case, t) for t in full_batch(case))
+        compiled = torch.compile(start, backend="aot_eager")
+        started[name, "compiled"] = compiled(name, x, WORLD * weight, group=group)
+
         one = torch.randn(3, 4, requires_grad=True)
         results[name, "no sample"] = raised(lambda: RUNS[name](torch.empty(0, 4), group=group))  # noqa: B023
         (grad,) = torch.autograd.grad(RUNS[name](one, group=group)[1], one, create_graph=True)
@@ -170,6 +176,13 @@ def test_ddp(two):
     for first, second, parameter in zip(two[0]["ddp"], two[1]["ddp"], model.parameters(), strict=True):
         assert torch.equal(first, second)
         torch.testing.assert_close(first, parameter.grad, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_compile(two, name):
+    for results in two:
+        for compiled, eager in zip(results[name, "compiled"], results[name, "float32"], strict=True):
+            torch.testing.assert_close(compiled, eager)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -186,6 +186,9 @@ class _GroupedKL(library.Function):
         return unit_grad.view(shape).expand(activations.shape), None, None, None, None
 
 
+# The compiler would lose the gradient of a collective inside a Function: it leaves its graph here.
+_over_group = torch.compiler.disable(_GroupedKL.call)
+
 # ---- public ----
 
 
@@ -222,7 +225,8 @@ def sparse_kl(
             sample) has ``unit_dim=0``.
         group: A ``torch.distributed`` process group. ρ̂ is then the mean over the samples of all its
             processes (their batches may differ in size, and some may be empty), and every process gets the
-            same penalty. See :func:`sparse_sigmoid` for the scale of the gradient.
+            same penalty. See :func:`sparse_sigmoid` for the scale of the gradient. torch.compile breaks its
+            graph there.
 
     Returns:
         A scalar: float64 for float64 activations, else float32 (sums are float32 in runs of 64, beyond
@@ -240,4 +244,4 @@ def sparse_kl(
     unit_dim = units.check("sparse_kl", "activations", activations, rho, beta, unit_dim, group)
     if group is None:
         return _SparseKL.call(activations, rho, beta, unit_dim, 0)[0]
-    return _GroupedKL.call(activations, rho, beta, unit_dim, group)[0]
+    return _over_group(activations, rho, beta, unit_dim, group)[0]

@@ -232,6 +232,9 @@ class _GroupedSigmoid(library.Function):
         return grad_z, None, None, None, None
 
 
+# The compiler would lose the gradient of a collective inside a Function: it leaves its graph here.
+_over_group = torch.compiler.disable(_GroupedSigmoid.call)
+
 # ---- public ----
 
 
@@ -272,6 +275,7 @@ def sparse_sigmoid(
             sample) has ``unit_dim=0``.
         group: A ``torch.distributed`` process group over whose samples ρ̂ is the mean; their batches may
             differ in size, and some may be empty. Every process must call, with the same number of units.
+            torch.compile breaks its graph there.
 
     Returns:
         ``activations``, of ``z``'s shape, dtype and strides (as ``torch.sigmoid``), and the scalar
@@ -289,5 +293,5 @@ def sparse_sigmoid(
     if group is None:
         activations, penalty, _ = _SparseSigmoid.call(z, rho, beta, unit_dim, 0)
     else:
-        activations, penalty, _ = _GroupedSigmoid.call(z, rho, beta, unit_dim, group)
+        activations, penalty, _ = _over_group(z, rho, beta, unit_dim, group)
     return activations, penalty
