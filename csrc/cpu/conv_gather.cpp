@@ -5,7 +5,7 @@
 // groups. A task, for each block of input channels:
 //   stages the input region that the block reads, channels innermost, once for all phases, taps and output
 //   channels; for each panel of 16 or 32 output channels, phase and tile of 6 or 12 pixels: runs the
-//   micro-kernel, panel in L1.
+//   micro-kernel, panel in L2.
 // Sums stay in a scratch of the task until the epilogue adds bias and activation, interleaves the phases and
 // stores. Panels are packed once for a call, or, where few blocks of pixels would share them, inside the
 // task.
@@ -54,7 +54,7 @@ struct Span {
   int64_t width() const { return last - first + 1; }
 };
 
-// One phase, or a run of its taps where they are too many for one panel in L1.
+// One phase, or a run of its taps where they are too many for one panel.
 struct Unit {
   int64_t phase;             // in the scratch of sums
   int64_t phase_h, phase_w;  //
@@ -129,9 +129,9 @@ class Gather {
     phases_ = p_.h.phases() * p_.w.phases();
     const int64_t most = max64(1, h.most * w.most);
 
-    // Input channels of one round: a panel fills half of L1. Rounds decide the order of sums: by the shape
-    // alone.
-    const int64_t steps = 18432 / (kCols * int64_t{sizeof(C)});
+    // Input channels of one round: a panel streams from L2 and is reused by every tile of the block. Rounds
+    // decide the order of sums: by the shape alone.
+    const int64_t steps = 36864 / (kCols * int64_t{sizeof(C)});
     cb_ = min64(p_.in_channels, max64(steps / most, 16));
     cb_ = balanced(p_.in_channels, cb_);
     if (cb_ < p_.in_channels) cb_ = min64(p_.in_channels, round_up(cb_, 4));
@@ -210,7 +210,7 @@ class Gather {
     offsets_at_ = reserve(segments_all * tiles_ * kTileRows * 4);
     taps_at_ = reserve(segments_all * tiles_ * 4);
     tiles_at_ = reserve(units_ * tiles_ * int64_t{sizeof(TileTaps)});
-    line_at_ = reserve(line_numbers() * int64_t{sizeof(C)});
+    line_at_ = reserve(L * kPiece * int64_t{sizeof(C)});
     thread_bytes_ = round_up(at, 4096) + 64;  // off the powers of two
   }
 
@@ -227,13 +227,8 @@ class Gather {
     return taps_h_[phase_h].count * (fold_ ? (w > 0) : w);
   }
 
-  // The line buffers of the epilogue: transposed phases, then one interleaved line.
-  static constexpr int64_t kMaxTransposedPhases = 16;
-  bool lines_transposed() const { return p_.w.phases() <= kMaxTransposedPhases; }
-  int64_t line_numbers() const {
-    return (lines_transposed() ? p_.w.phases() * L * round_up(wb_, L) : 0) + wb_ * p_.w.out_step + 2 * L +
-           chunk_;
-  }
+  // Pixels of L channels that the epilogue holds at once.
+  static constexpr int64_t kPiece = 8 * L;
 
   void list_units() {
     Unit* u = unit_;
@@ -441,26 +436,21 @@ class Gather<T>::Task {
         for (int64_t h = 0; h < hb_; ++h) {
           const int64_t y = (h0_ + h) * p_.h.out_step + phase_h;
           if (y >= p_.h.out) break;
-          for (int64_t w = 0; w < wb_; ++w) {
-            const int64_t x = (w0_ + w) * p_.w.out_step + phase_w;
-            if (x >= p_.w.out) break;
-            for (int64_t n = 0; n < nb_; ++n) {
-              finish_run<false>(sums + ((h * wb_ + w) * nb_ + n) * chunk_, bias(), output(n0_ + n, 0, y, x),
-                                valid_channels(), p_.options);
-            }
+          const int64_t x0 = w0_ * p_.w.out_step + phase_w;
+          const int64_t width = p_.w.out > x0 ? min64(wb_, ceil_div(p_.w.out - x0, p_.w.out_step)) : 0;
+          for (int64_t n = 0; n < nb_ && width > 0; ++n) {
+            finish_rows<false>(sums + (h * wb_ * nb_ + n) * chunk_, nb_ * chunk_, bias(),
+                               output(n0_ + n, 0, y, x0), p_.w.out_step * p_.output.stride[3], width,
+                               valid_channels(), p_.options);
           }
         }
       }
     }
   }
 
-  // Columns innermost in the output: a line of pixels for each channel, the phases interleaved.
+  // Columns innermost in the output: for L channels at once lines of pixels, in pieces.
   void store_lines() {
-    const int64_t step = p_.w.out_step, phases = p_.w.phases();
-    const int64_t x0 = w0_ * step, count = min64(p_.w.out, (w0_ + wb_) * step) - x0;
-    const int64_t pitch = round_up(wb_, L);
-    C* const block = line_;
-    C* const line = line_ + (g_.lines_transposed() ? phases * L * round_up(g_.wb_, L) : 0);
+    const int64_t x0 = w0_ * p_.w.out_step, count = min64(p_.w.out, (w0_ + wb_) * p_.w.out_step) - x0;
     for (int64_t m = 0; m < valid_channels(); m += L) {
       const int64_t channels = min64(L, valid_channels() - m);
       for (int64_t phase_h = 0; phase_h < p_.h.phases(); ++phase_h) {
@@ -468,25 +458,20 @@ class Gather<T>::Task {
           const int64_t y = (h0_ + h) * p_.h.out_step + phase_h;
           if (y >= p_.h.out) break;
           for (int64_t n = 0; n < nb_; ++n) {
-            // Cell w of phase_w: sums[phase_w·cells·chunk + w·nb·chunk], channels consecutive.
-            const C* sums = sums_ + (phase_h * phases * cells_ + h * wb_ * nb_ + n) * chunk_ + m;
-            if (g_.lines_transposed()) {
-              for (int64_t i = 0; i < phases; ++i)
-                transpose_sums(sums + i * cells_ * chunk_, block + i * L * pitch, pitch);
-            }
-            for (int64_t c = 0; c < channels; ++c) {
-              const C* source = line;
-              if (!g_.lines_transposed()) {
-                for (int64_t x = 0; x < count; ++x) {
-                  line[x] = sums[x % step * cells_ * chunk_ + x / step * nb_ * chunk_ + c];
-                }
-              } else if (step == 1) {
-                source = block + c * pitch;
-              } else {
-                interleave_phases(block + c * pitch, L * pitch, step, phases, line);
+            const C* sums = sums_ + (phase_h * p_.w.phases() * cells_ + h * wb_ * nb_ + n) * chunk_ + m;
+            for (int64_t x = 0; x < count; x += kPiece) {
+              const int64_t size = min64(kPiece, count - x);
+              transpose_sums(sums, x, size);
+              if (p_.output.stride[3] == 1) {
+                finish_rows<true>(line_, kPiece, bias() + m, output(n0_ + n, m, y, x0 + x),
+                                  p_.output.stride[1], channels, size, p_.options);
+                continue;
               }
-              finish_strided<true>(source, bias() + m + c, output(n0_ + n, m + c, y, x0), p_.output.stride[3],
-                                   count, p_.options, line);
+              for (int64_t c = 0; c < channels; ++c) {
+                C* const line = line_ + c * kPiece;
+                finish_strided<true>(line, bias() + m + c, output(n0_ + n, m + c, y, x0 + x),
+                                     p_.output.stride[3], size, p_.options, line);
+              }
             }
           }
         }
@@ -494,28 +479,24 @@ class Gather<T>::Task {
     }
   }
 
-  // L channels of the cells of one row -> L lines.
-  void transpose_sums(const C* sums, C* to, int64_t pitch) const {
-    const int64_t stride = nb_ * chunk_;
-    for (int64_t w = 0; w < wb_; w += L) {
+  // Pixels [x, x + size) of a row of the block -> L lines. Pixel x is cell x / step of phase x % step.
+  void transpose_sums(const C* sums, int64_t x, int64_t size) const {
+    const int64_t step = p_.w.out_step, next_cell = nb_ * chunk_, next_phase = cells_ * chunk_;
+    int64_t phase = x % step;
+    const C* from = sums + x / step * next_cell + phase * next_phase;
+    for (int64_t i = 0; i < size; i += L) {
       Vec<C, L> v[L];
-      for (int i = 0; i < L; ++i) v[i] = load_vec<L>(sums + (w + i < wb_ ? w + i : w) * stride);
-      transpose<L, C>(v);
-      for (int i = 0; i < L; ++i) store_vec<L>(to + i * pitch + w, v[i]);
-    }
-  }
-
-  void interleave_phases(const C* from, int64_t phase_stride, int64_t step, int64_t phases, C* line) const {
-    if (step == 2 && phases == 2) {
-      for (int64_t w = 0; w < wb_; w += L) {  // the line has room for a whole last vector
-        const Vec<C, L> a = load_vec<L>(from + w), b = load_vec<L>(from + phase_stride + w);
-        store_vec<L>(line + 2 * w, interleave<C, L, 0>(a, b));
-        store_vec<L>(line + 2 * w + L, interleave<C, L, 1>(a, b));
+      for (int j = 0; j < L; ++j) {
+        v[j] = load_vec<L>(from);
+        if (i + j + 1 >= size) continue;  // the last pixel again
+        from += next_phase;
+        if (++phase == step) {
+          phase = 0;
+          from += next_cell - step * next_phase;
+        }
       }
-      return;
-    }
-    for (int64_t i = 0; i < phases; ++i) {
-      for (int64_t w = 0; w < wb_; ++w) line[w * step + i] = from[i * phase_stride + w];
+      transpose<L, C>(v);
+      for (int j = 0; j < L; ++j) store_vec<L>(line_ + j * kPiece + i, v[j]);
     }
   }
 

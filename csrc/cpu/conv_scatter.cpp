@@ -207,18 +207,21 @@ class Scatter {
   void store_band(C* line, const C* sums, int64_t n, int64_t group, int64_t y0, int64_t y1, int64_t x0,
                   int64_t x1, int64_t x_first) const {
     const TensorRef& out = p_.output;
+    const int64_t channels = p_.out_channels, width = x1 - x0;
+    // Columns of the band that some input reaches.
+    const int64_t low = min64(x1, max64(x0, x_first));
+    const int64_t high = max64(low, min64(x1, x_first + pitch_ / channels));
     for (int64_t y = y0; y < y1; ++y) {
-      const C* row = sums + (y - y0) * pitch_;
-      for (int64_t m = 0; m < p_.out_channels; ++m) {
-        for (int64_t x = x0; x < x1; ++x) {
-          const int64_t at = (x - x_first) * p_.out_channels + m;
-          line[x - x0] = at >= 0 && at < pitch_ ? row[at] : C{0};
-        }
-        const int64_t channel = group * p_.out_channels + m;
+      const C* row = sums + (y - y0) * pitch_ + (low - x_first) * channels;
+      for (int64_t m = 0; m < channels; ++m) {
+        for (int64_t x = 0; x < low - x0; ++x) line[x] = 0;
+        for (int64_t x = 0; x < high - low; ++x) line[low - x0 + x] = row[x * channels + m];
+        for (int64_t x = high - x0; x < width; ++x) line[x] = 0;
+        const int64_t channel = group * channels + m;
         finish_strided<true>(line, bias_ + channel,
                              out.as<T>() + n * out.stride[0] + channel * out.stride[1] + y * out.stride[2] +
                                  x0 * out.stride[3],
-                             out.stride[3], x1 - x0, p_.options, line);
+                             out.stride[3], width, p_.options, line);
       }
     }
   }

@@ -1,6 +1,7 @@
 // Bias, activation, conversion and store. Included by per-ISA kernel files only.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "cpu/conv.h"
 #include "cpu/simd.h"
@@ -20,43 +21,60 @@ inline V activate(V x, C slope) {
   return x;
 }
 
-// to[i] = activation(from[i] + bias[i]), or bias[0] for all i.
+// to[i] = activation(from[i] + bias[i]), or bias[0] for all i; `to` may be `from`.
 template <Activation A, bool OneBias, class T>
 inline void finish(const Compute<T>* from, const Compute<T>* bias, T* to, int64_t n, Compute<T> slope) {
   using C = Compute<T>;
   constexpr int L = kLanes<C>;
-  int64_t i = 0;
-  for (; i + L <= n; i += L) {
+  const auto at = [&](int64_t i) {
     const Vec<C, L> b = OneBias ? splat<C, L>(*bias) : load_vec<L>(bias + i);
-    store_vec<L>(to + i, activate<A>(load_vec<L>(from + i) + b, slope));
+    return activate<A>(load_vec<L>(from + i) + b, slope);
+  };
+  if (n < L) {
+    // One vector, so that every element takes the same path.
+    C all[L] = {};
+    for (int64_t i = 0; i < n; ++i) all[i] = from[i] + bias[OneBias ? 0 : i];
+    store_vec<L>(all, activate<A>(load_vec<L>(all), slope));
+    for (int64_t i = 0; i < n; ++i) store(to + i, all[i]);
+    return;
   }
-  if (i < n) {
-    // The tail in one vector, so that every element takes the same path.
-    C tail[L] = {};
-    for (int64_t j = i; j < n; ++j) tail[j - i] = from[j] + bias[OneBias ? 0 : j];
-    store_vec<L>(tail, activate<A>(load_vec<L>(tail), slope));
-    for (int64_t j = i; j < n; ++j) store(to + j, tail[j - i]);
-  }
+  const Vec<C, L> last = at(n - L);  // overlaps the one before
+  for (int64_t i = 0; i + L < n; i += L) store_vec<L>(to + i, at(i));
+  store_vec<L>(to + n - L, last);
 }
 
 }  // namespace epilogue
 
+// Rows of n numbers each, with one bias a row or one a column.
 template <bool OneBias, class T>
-[[gnu::noinline]] void finish_run(const Compute<T>* from, const Compute<T>* bias, T* to, int64_t n,
-                                  const ConvOptions& options) {
-  const Compute<T> slope = static_cast<Compute<T>>(options.slope);
+[[gnu::noinline]] void finish_rows(const Compute<T>* from, int64_t from_stride, const Compute<T>* bias, T* to,
+                                   int64_t to_stride, int64_t rows, int64_t n, const ConvOptions& options) {
+  const auto all = [&](auto activation) {
+    constexpr Activation A = decltype(activation)::value;
+    const Compute<T> slope = static_cast<Compute<T>>(options.slope);
+    for (int64_t i = 0; i < rows; ++i) {
+      epilogue::finish<A, OneBias>(from + i * from_stride, bias + (OneBias ? i : 0), to + i * to_stride, n,
+                                   slope);
+    }
+  };
   switch (options.activation) {
     case Activation::kReLU:
-      return epilogue::finish<Activation::kReLU, OneBias>(from, bias, to, n, slope);
+      return all(std::integral_constant<Activation, Activation::kReLU>{});
     case Activation::kLeakyReLU:
-      return epilogue::finish<Activation::kLeakyReLU, OneBias>(from, bias, to, n, slope);
+      return all(std::integral_constant<Activation, Activation::kLeakyReLU>{});
     case Activation::kTanh:
-      return epilogue::finish<Activation::kTanh, OneBias>(from, bias, to, n, slope);
+      return all(std::integral_constant<Activation, Activation::kTanh>{});
     case Activation::kSigmoid:
-      return epilogue::finish<Activation::kSigmoid, OneBias>(from, bias, to, n, slope);
+      return all(std::integral_constant<Activation, Activation::kSigmoid>{});
     default:
-      return epilogue::finish<Activation::kNone, OneBias>(from, bias, to, n, slope);
+      return all(std::integral_constant<Activation, Activation::kNone>{});
   }
+}
+
+template <bool OneBias, class T>
+inline void finish_run(const Compute<T>* from, const Compute<T>* bias, T* to, int64_t n,
+                       const ConvOptions& options) {
+  finish_rows<OneBias>(from, 0, bias, to, 0, 1, n, options);
 }
 
 // The same where the destination is strided; `scratch` holds n numbers and may be `from`.

@@ -117,8 +117,6 @@ def is_winograds(p: Problem) -> bool:
     fewest = min(p.small_channels, p.large_channels) // p.groups
     if p.op == "conv_weight_grad":
         return saved >= 1.5 and fewest >= 48 and tiles >= 160
-    if p.op == "conv_transpose2d" and p.large_channels <= 4:  # an image's colours
-        return saved >= 2 and p.small_channels >= 64 and tiles >= 1024
     flat = p.kernel[0] == 1
     return saved >= (1.5 if flat else 2) and fewest >= (64 if flat else 32) and tiles * fewest >= 2048
 
