@@ -67,6 +67,7 @@ class Gather {
   using C = Compute<T>;
   static constexpr int L = kLanes<C>;
   static constexpr int kCols = kTileCols<C>;
+  static constexpr int64_t kMostStaged = (int64_t{16} << 20) / int64_t{sizeof(C)};  // numbers
 
  public:
   Gather(const GatherProblem& p, int threads) : p_(p), packer_(p.weight, p.h.kernel, p.w.kernel) {
@@ -183,6 +184,16 @@ class Gather {
       }
       nb_ = min64(nb_, p_.batch);
     }
+    const auto staged = [&] {
+      const int64_t high = min64(p_.h.in, (hb_ - 1) * p_.h.in_step + h.width());
+      const int64_t wide = (wb_ - 1) * p_.w.in_step + w.width();
+      return nb_ * high * (fold_ ? wide : min64(p_.w.in, wide)) * cb_;
+    };
+    // Strides and dilations that reach far: fewer pixels.
+    while (staged() > kMostStaged && nb_ * hb_ * wb_ > 1) {
+      int64_t& most = nb_ > 1 ? nb_ : hb_ > 1 ? hb_ : wb_;
+      most = ceil_div(most, 2);
+    }
     while (tasks() < 3 * threads_ && chunk_ > kCols) chunk_ = round_up(ceil_div(chunk_, 2), kCols);
     tasks();
 
@@ -191,9 +202,6 @@ class Gather {
     const int64_t uses = blocks_n_ * blocks_h_ * blocks_w_;
     packed_bytes_ = uses > 3 && packed <= (int64_t{48} << 20) ? round_up(packed, 64) : 0;
     const int64_t cells_block = nb_ * hb_ * wb_;
-    stage_rows_ = min64(p_.h.in, (hb_ - 1) * p_.h.in_step + h.width());
-    stage_columns_ = (wb_ - 1) * p_.w.in_step + w.width();
-    if (!fold_) stage_columns_ = min64(p_.w.in, stage_columns_);
     zeros_ = round_up(fold_ ? w.most * cb_ : cb_, 16);
     tiles_ = ceil_div(cells_block, kTileRows);
     const int64_t segments_all = fold_ ? h.taps * p_.w.phases() : taps_;
@@ -203,12 +211,13 @@ class Gather {
       at += round_up(bytes, 64);
       return here;
     };
-    stage_at_ = reserve((zeros_ + nb_ * stage_rows_ * stage_columns_ * cb_) * int64_t{sizeof(C)});
+    stage_at_ = reserve((zeros_ + staged()) * int64_t{sizeof(C)});
     sums_at_ = reserve(phases_ * cells_block * chunk_ * int64_t{sizeof(C)});
     panel_at_ = reserve(packed_bytes_ ? 0 : taps_ * cb_ * kCols * int64_t{sizeof(C)});
     panel_taps_at_ = reserve(kernel_cells() * 8);
     offsets_at_ = reserve(segments_all * tiles_ * kTileRows * 4);
     taps_at_ = reserve(segments_all * tiles_ * 4);
+    cells_at_ = reserve(3 * (cells_block + kTileRows) * 4);
     tiles_at_ = reserve(units_ * tiles_ * int64_t{sizeof(TileTaps)});
     line_at_ = reserve(L * kPiece * int64_t{sizeof(C)});
     thread_bytes_ = round_up(at, 4096) + 64;  // off the powers of two
@@ -281,9 +290,9 @@ class Gather {
   bool fold_;
   int64_t padded_, chunk_, nb_, hb_, wb_, blocks_n_, blocks_h_, blocks_w_, chunks_;
   int threads_;
-  int64_t packed_bytes_, stage_rows_, stage_columns_, zeros_, tiles_;
-  int64_t stage_at_, sums_at_, panel_at_, panel_taps_at_, offsets_at_, taps_at_, tiles_at_, line_at_,
-      thread_bytes_;
+  int64_t packed_bytes_, zeros_, tiles_;
+  int64_t stage_at_, sums_at_, panel_at_, panel_taps_at_, offsets_at_, taps_at_, cells_at_, tiles_at_,
+      line_at_, thread_bytes_;
   Unit* unit_ = nullptr;
   int64_t* at_ = nullptr;
   C *bias_ = nullptr, *packed_ = nullptr;
@@ -319,6 +328,9 @@ class Gather<T>::Task {
     panel_ = reinterpret_cast<C*>(base + g.panel_at_);
     offsets_ = reinterpret_cast<int32_t*>(base + g.offsets_at_);
     taps_ = reinterpret_cast<int32_t*>(base + g.taps_at_);
+    cell_y_ = reinterpret_cast<int32_t*>(base + g.cells_at_);
+    cell_x_ = cell_y_ + cells_ + kTileRows;
+    cell_at_ = cell_x_ + cells_ + kTileRows;
     tile_taps_ = reinterpret_cast<TileTaps*>(base + g.tiles_at_);
     line_ = reinterpret_cast<C*>(base + g.line_at_);
   }
@@ -350,33 +362,46 @@ class Gather<T>::Task {
   int64_t tile_begin(int64_t tile) const { return tile * cells_ / tiles_; }
 
   // Cells are numbered row by row, the images innermost.
+  void list_cells() {
+    int32_t *y = cell_y_, *x = cell_x_, *at = cell_at_;
+    for (int64_t h = 0; h < hb_; ++h) {
+      for (int64_t w = 0; w < wb_; ++w) {
+        const int64_t row = (h0_ + h) * p_.h.in_step - r0_, column = (w0_ + w) * p_.w.in_step - x0_;
+        const int64_t first = g_.zeros_ + row * to_.h + column * to_.w;  // the zeros lie before the block
+        for (int64_t n = 0; n < nb_; ++n) {
+          *y++ = static_cast<int32_t>(row);
+          *x++ = static_cast<int32_t>(column);
+          *at++ = static_cast<int32_t>(first + n * to_.n);
+        }
+      }
+    }
+    for (int64_t i = 0; i < kTileRows; ++i) y[i] = INT32_MIN / 2, x[i] = at[i] = 0;
+  }
+
   void list_tiles() {
+    list_cells();
     int32_t* offsets = offsets_;
     int32_t* taps = taps_;
     TileTaps* out = tile_taps_;
-    const int64_t base = g_.zeros_;  // of the staged block, behind the zeros
+    const uint32_t rows = static_cast<uint32_t>(r1_ - r0_), columns = static_cast<uint32_t>(x1_ - x0_);
     for (const Unit* u = g_.unit_; u < g_.unit_ + g_.units_; ++u) {
       const PhaseTaps &h = g_.taps_h_[u->phase_h], &w = g_.taps_w_[u->phase_w];
       const int64_t per_row = g_.fold_ ? 1 : w.count;
       for (int64_t tile = 0; tile < tiles_; ++tile, ++out) {
-        const int64_t begin = tile_begin(tile), rows = tile_begin(tile + 1) - begin;
+        const int64_t begin = tile_begin(tile);
+        const int32_t *cell_y = cell_y_ + begin, *cell_x = cell_x_ + begin, *cell_at = cell_at_ + begin;
         *out = {offsets, taps, 0};
-        int64_t cell_n[kTileRows], cell_h[kTileRows], cell_w[kTileRows];
-        for (int64_t i = 0; i < rows; ++i) {
-          const int64_t cell = begin + i;
-          cell_n[i] = base + cell % nb_ * to_.n;
-          cell_h[i] = (cell / nb_ / wb_ + h0_) * p_.h.in_step;
-          cell_w[i] = (cell / nb_ % wb_ + w0_) * p_.w.in_step;
-        }
         for (int64_t s = u->first; s < u->first + u->count; ++s) {
-          const int64_t offset_h = h.offset + s / per_row * h.offset_step;
-          const int64_t offset_w = w.offset + s % per_row * w.offset_step;
-          bool any = false;
-          for (int64_t i = 0; i < rows; ++i) {
-            const int64_t y = cell_h[i] + offset_h, x = cell_w[i] + offset_w;
-            const bool inside = y >= r0_ && y < r1_ && x >= x0_ && x < x1_;
-            offsets[i] = inside ? static_cast<int32_t>(cell_n[i] + (y - r0_) * to_.h + (x - x0_) * to_.w) : 0;
-            any = any || inside;
+          const int32_t offset_h = static_cast<int32_t>(h.offset + s / per_row * h.offset_step);
+          const int32_t offset_w = static_cast<int32_t>(w.offset + s % per_row * w.offset_step);
+          const int32_t shift = static_cast<int32_t>(offset_h * to_.h + offset_w * to_.w);
+          int32_t any = 0;
+          for (int i = 0; i < kTileRows; ++i) {  // a row beyond the tile belongs to the next one
+            const bool inside = (static_cast<uint32_t>(cell_y[i] + offset_h) < rows) &
+                                (static_cast<uint32_t>(cell_x[i] + offset_w) < columns);
+            const int32_t offset = inside ? cell_at[i] + shift : 0;
+            offsets[i] = offset;
+            any |= offset;
           }
           if (!any) continue;
           *taps++ = static_cast<int32_t>(s);
@@ -506,7 +531,7 @@ class Gather<T>::Task {
   int64_t group_, m0_, n0_, nb_, h0_, hb_, w0_, wb_, chunk_, cells_, tiles_, r0_, r1_, x0_, x1_;
   Strides4 to_;
   C *zeros_, *sums_, *panel_, *line_;
-  int32_t *offsets_, *taps_;
+  int32_t *offsets_, *taps_, *cell_y_, *cell_x_, *cell_at_;
   TileTaps* tile_taps_;
 };
 
