@@ -168,7 +168,7 @@ class Gather {
     } else {
       wb_ = columns <= 64 ? columns : min64(columns, round_up(balanced(columns, 64), 8));
       wb_ = min64(wb_, max64(cells, 8));
-      hb_ = balanced(rows, max64(1, cells / wb_));
+      hb_ = rows_of_full_tiles(rows, max64(1, cells / wb_));
       nb_ = hb_ == rows && wb_ == columns ? max64(1, min64(p_.batch, cells / (rows * columns))) : 1;
     }
     const int64_t work = p_.batch * p_.groups * p_.in_channels * padded_ * taps_ * rows * columns;
@@ -221,6 +221,18 @@ class Gather {
     tiles_at_ = reserve(units_ * tiles_ * int64_t{sizeof(TileTaps)});
     line_at_ = reserve(L * kPiece * int64_t{sizeof(C)});
     thread_bytes_ = round_up(at, 4096) + 64;  // off the powers of two
+  }
+
+  // About so many rows of a block, whose pixels leave few rows of the tiles empty.
+  int64_t rows_of_full_tiles(int64_t rows, int64_t about) const {
+    int64_t best = balanced(rows, about);
+    double least = 1;
+    for (int64_t i = (about + 1) / 2; i <= about + 1; ++i) {
+      const int64_t height = balanced(rows, i), cells = height * wb_;
+      const double empty = 1 - static_cast<double>(cells) / static_cast<double>(round_up(cells, kTileRows));
+      if (empty < least - 0.02 || (empty <= least && height > best)) least = empty, best = height;
+    }
+    return best;
   }
 
   int64_t tasks() {
