@@ -39,6 +39,58 @@ def test_other_devices_compute_by_torch(op: str) -> None:
     assert "CPU" in choice.reason
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "op", "shapes", "arguments"),
+    [
+        # 5x5 s2 and 3x3 over many channels; 2x2 s2 saves nothing.
+        ("winograd", "conv_transpose2d", ((8, 256, 16, 16), (256, 128, 5, 5)), {"stride": 2, "padding": 2}),
+        ("winograd", "conv2d", ((1, 24, 57, 57), (48, 24, 3, 3)), {"padding": 1}),
+        ("direct", "conv_transpose2d", ((4, 256, 64, 64), (256, 128, 2, 2)), {"stride": 2}),
+        ("direct", "conv2d", ((4, 64, 57, 57), (64, 64, 3, 3)), {"padding": 2, "dilation": 2}),
+        # Few tiles; few channels.
+        ("direct", "conv2d", ((1, 64, 4, 4), (64, 64, 3, 3)), {"padding": 1}),
+        ("direct", "conv_transpose2d", ((64, 128, 32, 32), (128, 3, 5, 5)), {"stride": 2, "padding": 2}),
+        ("direct", "conv2d", ((8, 16, 57, 57), (8, 16, 3, 3)), {"padding": 1}),
+        # First layers and depthwise ones are torch's, unless the output is large or the layer tiny.
+        ("torch", "conv2d", ((1, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
+        ("direct", "conv2d", ((4, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
+        ("direct", "conv2d", ((1, 3, 13, 13), (16, 3, 3, 3)), {"padding": 1}),
+        ("torch", "conv2d", ((8, 64, 57, 57), (64, 1, 3, 3)), {"groups": 64}),
+        ("direct", "conv2d", ((8, 64, 57, 57), (64, 16, 3, 3)), {"groups": 4, "stride": 2}),
+    ],
+)
+def test_auto(
+    algorithm: str, op: str, shapes: tuple[tuple[int, ...], ...], arguments: dict[str, Any]
+) -> None:
+    assert deconvkit.plan(op, *shapes, **arguments).algorithm == algorithm
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+@pytest.mark.parametrize(
+    ("algorithm", "op", "shapes", "arguments"),
+    [
+        ("winograd", "conv2d", ((4, 256, 56, 56), (256, 256, 3, 3)), {"padding": 1}),
+        ("torch", "conv_transpose2d", ((4, 256, 64, 64), (256, 128, 2, 2)), {"stride": 2}),
+        ("direct", "conv_transpose2d", ((64, 128, 32, 32), (128, 3, 5, 5)), {"stride": 2, "padding": 2}),
+        ("direct", "conv2d", ((1, 32, 13, 13), (32, 32, 3, 3)), {"padding": 1}),
+    ],
+)
+def test_auto_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+    multiplies: bool,
+    algorithm: str,
+    op: str,
+    shapes: tuple[tuple[int, ...], ...],
+    arguments: dict[str, Any],
+) -> None:
+    # Whether the processor multiplies bfloat16.
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies)
+    _algorithm.choose.cache_clear()
+    expected = "direct" if algorithm == "torch" and not multiplies else algorithm
+    assert deconvkit.plan(op, *shapes, dtype=torch.bfloat16, **arguments).algorithm == expected
+    _algorithm.choose.cache_clear()
+
+
 def test_a_compiled_graph_decides_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Problem] = []
 

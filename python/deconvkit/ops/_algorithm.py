@@ -8,6 +8,7 @@ holds decides.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -62,6 +63,12 @@ class Problem(NamedTuple):
         """(KH, KW)."""
         return self.made if self.op == "conv_weight_grad" else _spatial(self.second)
 
+    @property
+    def products(self) -> int:
+        """Multiplications of the direct algorithm, with those that meet the padding."""
+        channels = self.small_channels * self.large_channels // self.groups
+        return self.batch * channels * math.prod((*self.small, *self.kernel))
+
 
 def _spatial(shape: Sequence[int]) -> Sequence[int]:
     return (1, *shape[2:])[-2:]
@@ -84,9 +91,14 @@ def has_few_channels_in_a_group(p: Problem) -> bool:
     return p.groups > 1 and min(p.small_channels, p.large_channels) < 8 * p.groups
 
 
-def has_few_channels(p: Problem) -> bool:
-    """So few on both sides that packing costs more than the products."""
-    return max(p.small_channels, p.large_channels) <= 16 and p.op != "conv_weight_grad"
+def convolves_few_channels(p: Problem) -> bool:
+    """A first layer, from the colours of an image: too few products for what it takes to stage them.
+
+    Large outputs are the exception: there page faults decide, and the kernels ask for huge pages.
+    """
+    made = p.batch * p.small_channels * p.small[0] * p.small[1] * p.dtype.itemsize
+    few = p.large_channels <= 4 and p.small_channels >= 16
+    return p.op == "conv2d" and few and p.products >= 2e6 and made < 2**24
 
 
 def _winograd_tiles(p: Problem) -> tuple[float, float]:
@@ -115,18 +127,36 @@ def is_winograds(p: Problem) -> bool:
         return False
     tiles, saved = _winograd_tiles(p)
     fewest = min(p.small_channels, p.large_channels) // p.groups
+    work = tiles * fewest
+    if _multiplies_bfloat16(p):
+        return p.op != "conv_weight_grad" and saved >= 3.2 and fewest >= 48 and work >= 2048
     if p.op == "conv_weight_grad":
-        return saved >= 1.5 and fewest >= 48 and tiles >= 160
-    flat = p.kernel[0] == 1
-    return saved >= (1.5 if flat else 2) and fewest >= (64 if flat else 32) and tiles * fewest >= 2048
+        return saved >= 2 and fewest >= 48 and work >= 4096
+    if p.kernel[0] == 1:
+        return saved >= 1.5 and fewest >= 32 and work >= 2048
+    return saved >= 2 and fewest >= (16 if saved >= 3 else 48) and work >= 512
 
 
-# Measured on two Zen 3 cores (AVX2), torch's better layout as the rival; benchmarks/results.
+def is_torchs_bfloat16(p: Problem) -> bool:
+    """oneDNN multiplies pairs of bfloat16 in one instruction, where there is one; float32 has half its speed.
+
+    Not so where its overhead shows, and where the result has fewer channels than a vector has lanes.
+    """
+    few = p.op == "conv_transpose2d" and p.large_channels < 16 * p.groups
+    return _multiplies_bfloat16(p) and p.products >= 1e7 and not few
+
+
+def _multiplies_bfloat16(p: Problem) -> bool:
+    return p.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
+
+
+# Measured on two Zen 4 cores over random shapes, torch in the same layout as the rival.
 _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (is_on_another_device, Choice("torch", "deconvkit's convolutions compute on the CPU only")),
     (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
-    (has_few_channels, Choice("torch", "16 channels or fewer on both sides: torch is faster")),
+    (convolves_few_channels, Choice("torch", "4 input channels or fewer: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
+    (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 by an instruction of its own")),
 )
 _OTHERWISE = Choice("direct", "no fast algorithm pays for this shape")
 
