@@ -14,6 +14,7 @@ if (
 
 from deconvkit import nn
 from deconvkit._version import __version__
+from deconvkit.memory import keep_freed_memory
 from deconvkit.ops.conv2d import conv1d, conv2d
 from deconvkit.ops.conv_transpose2d import conv_transpose1d, conv_transpose2d
 from deconvkit.ops.conv_transpose3d import conv_transpose3d
@@ -33,6 +34,7 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose3d",
     "indices_to_switches",
+    "keep_freed_memory",
     "max_pool1d_with_switches",
     "max_pool2d_with_switches",
     "max_unpool1d",
