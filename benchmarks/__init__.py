@@ -1,1 +1,1 @@
-"""Speed: pytest-benchmark cases (bench_<op>.py) and comparisons (compare.py), from one table of layers."""
+"""Timings by pytest-benchmark (bench_<op>.py), the results that README quotes, and how they are made."""

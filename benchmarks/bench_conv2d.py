@@ -1,4 +1,4 @@
-"""conv2d against torch on the layers of benchmarks/layers.py."""
+"""conv2d against torch on the layers of deconvkit.bench.layers."""
 
 
 def test_conv2d(run_case) -> None:

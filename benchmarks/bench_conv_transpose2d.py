@@ -1,4 +1,4 @@
-"""conv_transpose2d against torch on the layers of benchmarks/layers.py."""
+"""conv_transpose2d against torch on the layers of deconvkit.bench.layers."""
 
 
 def test_conv_transpose2d(run_case) -> None:

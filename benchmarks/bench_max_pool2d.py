@@ -1,4 +1,4 @@
-"""max_pool2d against torch on the layers of benchmarks/layers.py."""
+"""max_pool2d against torch on the layers of deconvkit.bench.layers."""
 
 
 def test_max_pool2d(run_case) -> None:

@@ -1,4 +1,4 @@
-"""max_unpool2d against torch on the layers of benchmarks/layers.py."""
+"""max_unpool2d against torch on the layers of deconvkit.bench.layers."""
 
 
 def test_max_unpool2d(run_case) -> None:

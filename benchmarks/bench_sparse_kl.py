@@ -1,4 +1,4 @@
-"""sparse_sigmoid, forward and fused backward, against torch on the layers of benchmarks/layers.py."""
+"""sparse_sigmoid, forward and fused backward, against torch on the layers of deconvkit.bench.layers."""
 
 
 def test_sparse_kl(run_case) -> None:

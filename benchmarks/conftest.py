@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from benchmarks import cases
-from benchmarks.layers import LAYERS
+from deconvkit.bench import cases
+from deconvkit.bench.layers import LAYERS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

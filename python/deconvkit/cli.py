@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 class CommandError(Exception):
     """What went wrong, in one line for the user."""
 
+    code = 1
+
+
+class UsageError(CommandError):
+    """An argument that names nothing, or a file that cannot be written."""
+
+    code = 2
+
 
 class Command(NamedTuple):
     """A verb of the command line."""
@@ -53,6 +61,69 @@ def _demo(out: str, seed: int) -> None:
         raise CommandError("missed what was wanted: " + "; ".join(missed))
 
 
+def _bench_arguments(parser: ArgumentParser) -> None:
+    from jsonargparse.typing import PositiveFloat, PositiveInt
+
+    from deconvkit.bench.layers import LAYERS
+    from deconvkit.bench.results import DTYPES, MEMORY, MODES
+
+    add = parser.add_argument
+    names: dict[str, Any] = {"nargs": "+", "type": str, "metavar": "NAME[,NAME]"}
+    add("--op", **names, help=f"operators: {', '.join(LAYERS)}; all of them unless given")
+    add(
+        "--layers",
+        **names,
+        help="layers, by name or by what their names begin with: dcgan, vgg, vocoder, vgg56; all of --op "
+        "unless given; the quick ones if neither is",
+    )
+    add(
+        "--providers",
+        **names,
+        help="torch, torch_compile, torch_folded, onnxruntime, deconvkit, deconvkit_folded, or an algorithm "
+        "by force, deconvkit_direct, deconvkit_winograd, deconvkit_torch; all but onnxruntime also with "
+        '"_channels_last" behind; all that are installed, but no forced algorithms, unless given',
+    )
+    add("--modes", **names, help=f"passes: {', '.join(MODES)}; forward and backward unless given")
+    add(
+        "--memory",
+        **names,
+        help=f"{', '.join(MEMORY)}: outputs in memory that is new to the process each time, as glibc has "
+        "it, or in memory that it keeps (keep_freed_memory); fresh unless given",
+    )
+    add("--dtype", choices=DTYPES, default="float32", help="of all tensors")
+    add("--threads", type=PositiveInt, help="threads of every provider; torch's choice unless given")
+    add("--isa", type=str, metavar="NAME", help="force an instruction set; avx2 on torch as well")
+    add("--rounds", type=PositiveInt, default=15, help="samples of each provider")
+    add(
+        "--budget",
+        type=PositiveFloat,
+        default=5.0,
+        help="seconds for a layer and pass, after which no round begins; at least 5 rounds are run",
+    )
+    add("--csv", type=str, metavar="FILE", help="write one row for each layer, provider and pass")
+    add("--plot", type=str, metavar="FILE", help="draw a chart: FILE.png, .svg or .pdf")
+    add(
+        "--results",
+        type=str,
+        metavar="FOLDER",
+        help="put the rows into the files kept for each machine there",
+    )
+    add("--machine", type=str, metavar="NAME", help="name of this machine in rows and --results")
+    add("--from-results", type=str, metavar="PATH", help="measure nothing, read this CSV file or folder")
+    add("--markdown", action="store_true", help="print README's tables instead of every provider")
+
+
+def _bench(results: str | None, machine: str | None, **arguments: Any) -> None:
+    from deconvkit.bench import command
+
+    try:
+        command.run(results_folder=results, machine_name=machine, **arguments)
+    except command.UsageError as error:
+        raise UsageError(str(error)) from error
+    except AssertionError as error:
+        raise CommandError(f"results differ: {' '.join(str(error).split())}") from error
+
+
 def _no_arguments(parser: ArgumentParser) -> None:
     pass
 
@@ -70,6 +141,15 @@ COMMANDS = {
         _demo_arguments,
         _demo,
         "demo",
+    ),
+    "bench": Command(
+        "Compare the operators with torch and others on the layers of real networks.",
+        "  deconvkit bench\n"
+        "  deconvkit bench --op conv_transpose2d --layers dcgan --csv dcgan.csv --plot dcgan.png\n"
+        "  deconvkit bench --layers vgg56,vgg14 --providers torch,deconvkit --modes forward --threads 1",
+        _bench_arguments,
+        _bench,
+        "bench",
     ),
     "info": Command(
         "Versions, instruction set and threads: what to put into a bug report.",
@@ -134,7 +214,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(
             name, f"{error.name} is not installed; mend it with: pip install 'deconvkit[{extra}]'", 1
         )
-    except (CommandError, ImportError, OSError, MemoryError) as error:
+    except CommandError as error:
+        return _fail(name, str(error), error.code)
+    except (ImportError, OSError, MemoryError) as error:
         return _fail(name, str(error) or type(error).__name__, 1)
     return 0
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Layer:
-    """What all layers have: a name and whether plain ``pytest benchmarks`` runs it."""
+    """What all layers have: a name and whether it is quick enough to be run unasked."""
 
     name: str
     quick: bool = field(default=False, kw_only=True)
@@ -64,10 +65,12 @@ class Conv(Layer):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
+        """The input's shape."""
         return (self.batch, self.in_channels, *self.size)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
+        """The weight's shape."""
         window = (self.kernel,) * len(self.size)
         if self.transposed:
             return (self.in_channels, self.out_channels // self.groups, *window)
@@ -75,6 +78,7 @@ class Conv(Layer):
 
     @property
     def output_shape(self) -> tuple[int, ...]:
+        """The output's shape."""
         if self.transposed:
             extra = self.kernel - 2 * self.padding + self.output_padding
             spatial = tuple((n - 1) * self.stride + extra for n in self.size)
@@ -90,6 +94,7 @@ class Conv(Layer):
 
     @property
     def shape(self) -> str:
+        """The shape as the tables show it."""
         return (
             f"{_x(self.input_shape)} -> {_x(self.output_shape)}"
             + f", k{self.kernel} s{self.stride} p{self.padding}"
@@ -98,6 +103,7 @@ class Conv(Layer):
         )
 
     def forward_work(self, item: int) -> Work:
+        """Inputs, weight and output; a product and a sum for each pair."""
         sites = math.prod(self.input_shape if self.transposed else self.output_shape)
         channels = self.out_channels if self.transposed else self.in_channels
         values = sum(map(math.prod, (self.input_shape, self.weight_shape, self.output_shape)))
@@ -112,7 +118,7 @@ class Conv(Layer):
 
 
 def _deconv(name: str, *args: Any, **kwargs: Any) -> Conv:
-    return Conv(name, *args, transposed=True, **kwargs)
+    return Conv(name, *args, **{"transposed": True, **kwargs})
 
 
 CONV_TRANSPOSE2D = (
@@ -134,15 +140,32 @@ CONV2D = (
     Conv("vgg56", 4, 256, 256, (56, 56), 3, 1, 1),
     Conv("vgg28", 4, 512, 512, (28, 28), 3, 1, 1),
     Conv("vgg14", 4, 512, 512, (14, 14), 3, 1, 1, quick=True),
+    # DCGAN's discriminator: the lecture's with kernels of 5x5, and the usual one of 4x4.
+    *(
+        Conv(f"disc{i}{suffix}", 64, *channels, (size, size), kernel, 2, padding)
+        for suffix, kernel, padding in (("", 5, 2), ("k4", 4, 1))
+        for i, (channels, size) in enumerate(
+            (((3, 128), 64), ((128, 256), 32), ((256, 512), 16), ((512, 1024), 8)), 1
+        )
+    ),
     Conv("tiny", 1, 1, 1, (3, 3), 3, quick=True),
 )
 
-# The four upsamplings of HiFi-GAN V1 (Kong et al. 2020), 32 frames, batch 16.
+# The four upsamplings of HiFi-GAN V1 (Kong et al. 2020) of 128 frames, one utterance and eight.
 CONV_TRANSPOSE1D = (
-    _deconv("vocoder1", 16, 512, 256, (32,), 16, 8, 4),
-    _deconv("vocoder2", 16, 256, 128, (256,), 16, 8, 4),
-    _deconv("vocoder3", 16, 128, 64, (2048,), 4, 2, 1),
-    _deconv("vocoder4", 16, 64, 32, (4096,), 4, 2, 1, quick=True),
+    *(
+        _deconv(f"vocoder{i}b{batch}", batch, *shape, quick=(batch, i) == (1, 4))
+        for batch in (1, 8)
+        for i, shape in enumerate(
+            (
+                (512, 256, (128,), 16, 8, 4),
+                (256, 128, (1024,), 16, 8, 4),
+                (128, 64, (8192,), 4, 2, 1),
+                (64, 32, (16384,), 4, 2, 1),
+            ),
+            1,
+        )
+    ),
     _deconv("tiny", 1, 1, 1, (2,), 2, 2, quick=True),
 )
 
@@ -160,10 +183,12 @@ class Pool(Layer):
 
     @property
     def map_shape(self) -> tuple[int, ...]:
+        """The shape of the maps."""
         return (self.batch, self.channels, *self.size)
 
     @property
     def pooled_shape(self) -> tuple[int, ...]:
+        """The shape of the pooled maps."""
         return (
             self.batch,
             self.channels,
@@ -172,6 +197,7 @@ class Pool(Layer):
 
     @property
     def shape(self) -> str:
+        """The shape as the tables show it."""
         window = f"{self.kernel}x{self.kernel} s{self.stride}" + (f" p{self.padding}" if self.padding else "")
         return f"{_x(self.map_shape)} <-> {_x(self.pooled_shape)}, {window}"
 
@@ -181,6 +207,7 @@ class Pool(Layer):
         return Work(item * (math.prod(self.map_shape) + pooled) + pooled, 0)
 
     def backward_work(self, item: int) -> Work:
+        """Work of the backward."""
         return self.forward_work(item)
 
 
@@ -207,9 +234,11 @@ class Code(Layer):
 
     @property
     def shape(self) -> str:
+        """The shape as the tables show it."""
         return f"{self.samples}x{self.units}"
 
     def forward_work(self, item: int) -> Work:
+        """Inputs, weight and output; a product and a sum for each pair."""
         return Work(2 * item * self.samples * self.units, 0)
 
     def backward_work(self, item: int) -> Work:
@@ -224,6 +253,52 @@ SPARSE_KL = (
     Code("tiny", 2, 2, quick=True),
 )
 
+
+@dataclass(frozen=True)
+class Generator(Layer):
+    """A whole model: deconvkit.models.DCGANGenerator with these arguments."""
+
+    batch: int
+    latent_size: int = 100
+    base_channels: int = 128
+    image_size: int = 64
+    channels: int = 3
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """Arguments of the model."""
+        return (self.latent_size, self.base_channels, self.image_size, self.channels)
+
+    @property
+    def shape(self) -> str:
+        """The shape as the tables show it."""
+        image = (self.batch, self.channels, self.image_size, self.image_size)
+        return f"{_x((self.batch, self.latent_size))} -> {_x(image)}"
+
+    def _layers(self) -> list[Conv]:
+        """The projection, as a convolution of 1x1 maps, and the transposed convolutions."""
+        size, width = 4, self.base_channels * self.image_size // 8
+        layers = [_deconv("", self.batch, self.latent_size, width, (1, 1), 4)]
+        while size < self.image_size:
+            out = self.channels if 2 * size == self.image_size else width // 2
+            layers.append(_deconv("", self.batch, width, out, (size, size), 5, 2, 2, 1))
+            size, width = 2 * size, out
+        return layers
+
+    def forward_work(self, item: int) -> Work:
+        """The sum over the layers; normalisation and activations are taken to cost nothing."""
+        return sum((layer.forward_work(item) for layer in self._layers()), Work(0, 0))
+
+    def backward_work(self, item: int) -> Work:
+        """Work of the backward."""
+        return sum((layer.backward_work(item) for layer in self._layers()), Work(0, 0))
+
+
+DCGAN_GENERATOR = (
+    Generator("lecture", 64),
+    Generator("tiny", 2, 5, 2, 16, 1, quick=True),
+)
+
 LAYERS: dict[str, tuple[Layer, ...]] = {
     "conv_transpose2d": CONV_TRANSPOSE2D,
     "conv_transpose1d": CONV_TRANSPOSE1D,
@@ -231,4 +306,15 @@ LAYERS: dict[str, tuple[Layer, ...]] = {
     "max_pool2d": MAX_POOL2D,
     "max_unpool2d": MAX_UNPOOL2D,
     "sparse_kl": SPARSE_KL,
+    "dcgan_generator": DCGAN_GENERATOR,
 }
+
+
+def named(names: Sequence[str], layers: Sequence[Layer]) -> list[Layer]:
+    """Those of the layers that have one of the names or, where none has, that begin with it."""
+    exact = {layer.name for layer in layers}
+    return [
+        layer
+        for layer in layers
+        if any(layer.name == name or (name not in exact and layer.name.startswith(name)) for name in names)
+    ]
