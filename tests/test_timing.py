@@ -20,6 +20,12 @@ def test_every_candidate_is_called_in_turn() -> None:
         assert 0.002 <= seconds.p20 <= seconds.p50 <= seconds.p80
 
 
+def test_one_long_call_warms_up() -> None:
+    calls = []
+    timing.interleaved({"slow": lambda: calls.append(time.sleep(0.003))}, rounds=2, sample=1e-4)
+    assert len(calls) == 1 + 2
+
+
 def test_short_calls_are_repeated_within_a_sample() -> None:
     calls = 0
 

@@ -28,8 +28,9 @@ def interleaved(
 ) -> dict[str, Seconds]:
     """Time each candidate once a round, so that a slow spell of the machine hits all of them.
 
-    The first two calls of each are a warm-up. A sample is as many calls in a row as take ``sample``
-    seconds, their results dropped at once; every other round goes through the candidates backwards.
+    The first two calls of each, or the first if it is long, are a warm-up. A sample is as many calls in a
+    row as take ``sample`` seconds, their results dropped at once; every other round goes through the
+    candidates backwards.
 
     Args:
         candidates: what to call, by name.
@@ -42,10 +43,10 @@ def interleaved(
     """
     calls = {}
     for name, call in candidates.items():
-        call()
-        start = time.perf_counter()
-        call()
-        calls[name] = max(1, math.ceil(sample / max(time.perf_counter() - start, 1e-7)))
+        seconds = _seconds(call)
+        if seconds < 20 * sample:
+            seconds = _seconds(call)
+        calls[name] = max(1, math.ceil(sample / max(seconds, 1e-7)))
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     collecting = gc.isenabled()
     gc.disable()
@@ -64,3 +65,9 @@ def interleaved(
         if collecting:
             gc.enable()
     return {name: Seconds(*map(float, np.quantile(s, (0.2, 0.5, 0.8)))) for name, s in samples.items()}
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

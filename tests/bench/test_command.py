@@ -1,13 +1,14 @@
 """deconvkit bench from the command line: files, tables, and what it says of wrong arguments."""
 
 import csv
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from deconvkit import cli
+from deconvkit import _C, cli
 from deconvkit.bench import cases, command, machine, results
 
 TINY = ["--layers", "tiny", "--rounds", "2", "--budget", "0.1"]
@@ -53,6 +54,10 @@ def test_rows_table_and_chart(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert "| tiny | 2x2 | backward |" in out
     assert "max_pool2d" not in out
+    assert bench("--from-results", str(table), "--modes", "forward", "--providers", "torch") == 0
+    out = capsys.readouterr().out
+    assert out.count("forward") == 2
+    assert "backward" not in out
 
 
 def test_results_are_kept_for_each_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +166,22 @@ def test_wrong_values_are_2(arguments: list[str], capsys: pytest.CaptureFixture[
         bench(*arguments)
     assert end.value.code == 2
     assert "error:" in capsys.readouterr().err
+
+
+def test_avx2_is_forced_on_torch_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forced = []
+    monkeypatch.setattr(_C, "available_isas", lambda: ["scalar", "avx2"])
+    monkeypatch.setattr(_C, "select_isa", forced.append)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    command._select_isa("avx2")
+    assert forced == ["avx2"]
+    assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert bench("--isa", "avx2") == 2
+    assert "start with ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2" in capsys.readouterr().err
 
 
 def test_rows_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,9 +88,11 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _label(case: Case, rows: Sequence[Row]) -> str:
-    states = {row["memory"] for row in rows}
-    memory = f", {case.memory}" if len(states) > 1 else ""
-    return f"{case.op} {case.layer}, {case.mode}{memory}"
+    parts = [f"{case.op} {case.layer}", case.mode]
+    for column in ("memory", "dtype", "isa"):
+        if len({row[column] for row in rows}) > 1:
+            parts.append(getattr(case, column))
+    return ", ".join(parts)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -56,8 +56,8 @@ def run(
     """
     ops = _known("--op", op, LAYERS) or list(LAYERS)
     chosen = _layers(ops, layers, quick=not op and not layers and not from_results)
-    modes = _known("--modes", modes, results.MODES) or ["forward", "backward"]
-    memory = _known("--memory", memory, results.MEMORY) or ["fresh"]
+    modes = _known("--modes", modes, results.MODES)
+    memory = _known("--memory", memory, results.MEMORY)
     asked = _known("--providers", providers, cases.PROVIDERS)
     work = [(name, layer) for name in ops for layer in chosen[name] if cases.providers(name, asked or None)]
     if not work:
@@ -67,7 +67,7 @@ def run(
     if plot is not None:
         _check_plot(plot)
     if from_results is not None:
-        rows = _read(from_results, {(name, layer.name) for name, layer in work}, asked)
+        rows = _read(from_results, {(name, layer.name) for name, layer in work}, asked, modes, memory)
     else:
         if results_folder is not None:
             _check_folder("--results", results_folder)
@@ -75,6 +75,7 @@ def run(
             _select_isa(isa)
         if threads is not None:
             torch.set_num_threads(threads)
+        modes, memory = modes or ["forward", "backward"], memory or ["fresh"]
         rows = _measure(work, asked, modes, memory, dtype, rounds, budget, machine_name or machine.name())
         if results_folder is not None:
             for path in results.keep(Path(results_folder), rows):
@@ -178,7 +179,13 @@ def _check_folder(option: str, folder: str) -> None:
         raise UsageError(f"{option}: {folder} cannot be written ({error.strerror})") from None
 
 
-def _read(place: str, work: set[tuple[str, str]], asked: Sequence[str]) -> list[Row]:
+def _read(
+    place: str,
+    work: set[tuple[str, str]],
+    asked: Sequence[str],
+    modes: Sequence[str],
+    memory: Sequence[str],
+) -> list[Row]:
     try:
         rows = results.read(Path(place))
     except (OSError, UnicodeError) as error:
@@ -189,7 +196,10 @@ def _read(place: str, work: set[tuple[str, str]], asked: Sequence[str]) -> list[
     rows = [
         row
         for row in results.merge([], rows)
-        if (row["op"], row["layer"]) in work and (not asked or results.provider(row) in asked)
+        if (row["op"], row["layer"]) in work
+        and (not asked or results.provider(row) in asked)
+        and (not modes or row["mode"] in modes)
+        and (not memory or row["memory"] in memory)
     ]
     if not rows:
         raise UsageError(f"--from-results: no such rows in {place}")

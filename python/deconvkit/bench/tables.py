@@ -85,8 +85,14 @@ HEADS = (
 
 def text(rows: Sequence[Row]) -> str:
     """Every provider of every layer; "faster" is the best of torch's two layouts over the provider."""
-    if not rows:
-        return "nothing measured"
+    runs: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        key = ("machine", "threads", "dtype", "isa", "versions", "commit")
+        runs.setdefault(tuple(row[name] for name in key), []).append(row)
+    return "\n\n".join(map(_text_of_run, runs.values()))
+
+
+def _text_of_run(rows: Sequence[Row]) -> str:
     first = rows[0]
     lines = [
         f"{first['machine']}, {first['threads']} threads, {first['dtype']}, {first['isa']}; "
