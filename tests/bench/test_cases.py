@@ -42,8 +42,10 @@ def test_providers_agree_in_every_layout(op: str, layer: Layer) -> None:
         cases.check(made, torch.float32)
 
 
-def test_the_compiler_is_a_provider() -> None:
-    made = cases.setup("sparse_kl", tiny("sparse_kl"), torch.float32, "contiguous", {"torch_compile"})
+@pytest.mark.parametrize("op", ["sparse_kl", "max_unpool2d"])
+def test_the_compiler_is_a_provider(op: str) -> None:
+    layout = "contiguous" if op == "sparse_kl" else "channels_last"
+    made = cases.setup(op, ODD.get(op, tiny(op)), torch.float32, layout, {"torch_compile"})
     cases.check(made, torch.float32)
 
 

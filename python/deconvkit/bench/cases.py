@@ -258,8 +258,8 @@ def call(made: Setup, library: str, mode: str) -> Callable[[], Any]:
         inputs = leaves = [tensor.detach().requires_grad_() for tensor in made.inputs]
     results = made.outputs(function(*inputs))
     torch.manual_seed(1)
-    # The same numbers whatever the layout of the result, which randn_like would fill in the order of memory.
-    upstream = [torch.empty_like(r).copy_(torch.randn(r.shape, dtype=r.dtype)) for r in results]
+    # The same numbers in whatever layout a library returns.
+    upstream = [torch.empty_like(result).copy_(torch.randn(result.shape)) for result in results]
     if mode == "backward":
         return lambda: torch.autograd.grad(results, leaves, upstream, retain_graph=True)
     outputs = made.outputs

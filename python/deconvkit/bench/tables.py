@@ -146,6 +146,7 @@ class _Column(NamedTuple):
 _FOLDED = ("torch", "torch_folded")
 _RATIOS = (
     _Column("faster", "fresh", "float32", ("torch",), "deconvkit", "contiguous"),
+    _Column("than torch.compile", "fresh", "float32", ("torch_compile",), "deconvkit", "contiguous"),
     _Column("than ONNX Runtime", "fresh", "float32", ("onnxruntime",), "deconvkit", "contiguous"),
     _Column("in channels_last", "fresh", "float32", ("torch",), "deconvkit", "channels_last"),
     _Column("memory kept", "reused", "float32", ("torch",), "deconvkit", "contiguous"),
