@@ -87,3 +87,11 @@ class Errors(Convolution):
 
     def test_bad_arguments(self) -> None:
         self.check_errors(self.bad_arguments())
+
+    def test_a_call_that_was_right_makes_no_other_right(self) -> None:
+        x, w = torch.zeros(2, 4, 6, 7), torch.zeros(4, 4, 3, 3)
+        for name in ("stride", "dilation", "groups"):
+            self.op(x, w, **{name: 1})
+            for wrong in (1.0, True):
+                with pytest.raises(TypeError, match=f"{name}: expected an int"):
+                    self.op(x, w, **{name: wrong})
