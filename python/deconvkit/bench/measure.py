@@ -95,8 +95,9 @@ def _rows(
     common = run.common()
     for name, seconds in timing.interleaved(calls, rounds=run.rounds, budget=run.budget).items():
         library, layout = cases.PROVIDERS[name]
-        # Memory that is kept between calls tells nothing about one of them.
-        peak = machine.peak_memory(calls[name]) if run.memory == "fresh" else None
+        # Memory that is kept between calls, as ONNX Runtime keeps its own, tells nothing about one of them.
+        told = run.memory == "fresh" and library != "onnxruntime"
+        peak = machine.peak_memory(calls[name]) if told else None
         yield {
             **{"op": op, "layer": layer.name, "shape": layer.shape},
             **{"layout": layout, "provider": library, "mode": mode},
