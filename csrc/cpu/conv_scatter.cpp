@@ -243,6 +243,11 @@ bool scattering_pays(const ScatterProblem& p) {
     return false;
   // The sums of a task cover all that its input touches: a kernel that reaches beyond the output has none.
   if ((p.h.kernel - 1) * p.h.dilation > p.h.out || (p.w.kernel - 1) * p.w.dilation > p.w.out) return false;
+  // Nor has a band of the output that strides and dilations spread too far.
+  const int64_t columns_in = min64(p.w.in, 128);
+  const int64_t high = max64(1024 / columns_in, 1) * p.h.stride + 2 * (p.h.kernel - 1) * p.h.dilation;
+  const int64_t wide = columns_in * p.w.stride + (p.w.kernel - 1) * p.w.dilation;
+  if (high * wide * p.out_channels * int64_t{sizeof(C)} > int64_t{16} << 20) return false;
   // A single vector of lanes does not hide the latency of its six sums.
   const double gather = 0.75 * static_cast<double>(p.out_channels) / L;
   const double scatter = 0.8 * static_cast<double>(columns) / static_cast<double>(round_up(columns, L));

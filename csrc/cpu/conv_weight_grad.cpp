@@ -120,6 +120,17 @@ class WeightGrad {
       hb_ = balanced(height, max64(1, cells / wb_));
       nb_ = hb_ == height && wb_ == width ? max64(1, min64(s_.batch, cells / (hb_ * wb_))) : 1;
     }
+    // Strides and dilations that reach far: fewer pixels.
+    const auto region = [&] {
+      region_h_ = min64(s_.h.large, (hb_ - 1) * s_.h.stride + (s_.h.kernel - 1) * s_.h.dilation + 1);
+      region_w_ = (wb_ - 1) * s_.w.stride + (s_.w.kernel - 1) * s_.w.dilation + 1;
+      if (!fold_) region_w_ = min64(s_.w.large, region_w_);
+      return nb_ * region_h_ * region_w_ * max64(lane_chunk_, row_chunk_) * int64_t{sizeof(C)};
+    };
+    while (region() > int64_t{16} << 20 && nb_ * hb_ * wb_ > 1) {
+      int64_t& most = nb_ > 1 ? nb_ : hb_ > 1 ? hb_ : wb_;
+      most = ceil_div(most, 2);
+    }
     blocks_n_ = ceil_div(s_.batch, nb_), blocks_h_ = ceil_div(height, hb_), blocks_w_ = ceil_div(width, wb_);
     blocks_ = blocks_n_ * blocks_h_ * blocks_w_;
 
@@ -131,9 +142,6 @@ class WeightGrad {
     part_count_ = max64(1, part_count_);
     threads_ = useful_threads(threads, tiles * blocks_ * block_work, 1 << 17);
 
-    region_h_ = min64(s_.h.large, (hb_ - 1) * s_.h.stride + (s_.h.kernel - 1) * s_.h.dilation + 1);
-    region_w_ = (wb_ - 1) * s_.w.stride + (s_.w.kernel - 1) * s_.w.dilation + 1;
-    if (!fold_) region_w_ = min64(s_.w.large, region_w_);
     const int64_t small_cells = nb_ * hb_ * wb_, large_cells = nb_ * region_h_ * region_w_;
     const int64_t row_cells = lanes_large_ ? small_cells : large_cells;
     const int64_t lane_cells = lanes_large_ ? large_cells : small_cells;
