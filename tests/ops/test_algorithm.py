@@ -53,6 +53,7 @@ def test_other_devices_compute_by_torch(op: str) -> None:
         ("direct", "conv2d", ((8, 16, 57, 57), (8, 16, 3, 3)), {"padding": 1}),
         # First layers and depthwise ones are torch's, unless the output is large or the layer tiny.
         ("torch", "conv2d", ((1, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
+        ("torch", "conv2d", ((32, 8, 57, 57), (8, 8, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((4, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((1, 3, 13, 13), (16, 3, 3, 3)), {"padding": 1}),
         ("torch", "conv2d", ((8, 64, 57, 57), (64, 1, 3, 3)), {"groups": 64}),

@@ -92,12 +92,13 @@ def has_few_channels_in_a_group(p: Problem) -> bool:
 
 
 def convolves_few_channels(p: Problem) -> bool:
-    """A first layer, from the colours of an image: too few products for what it takes to stage them.
+    """First layers, from the colours of an image, and 8 channels to 8: staging costs more than the products.
 
     Large outputs are the exception: there page faults decide, and the kernels ask for huge pages.
     """
     made = p.batch * p.small_channels * p.small[0] * p.small[1] * p.dtype.itemsize
-    few = p.large_channels <= 4 and p.small_channels >= 16
+    colours = p.large_channels <= 4 and p.small_channels >= 16
+    few = colours or max(p.large_channels, p.small_channels) <= 8
     return p.op == "conv2d" and few and p.products >= 2e6 and made < 2**24
 
 
@@ -154,7 +155,7 @@ def _multiplies_bfloat16(p: Problem) -> bool:
 _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (is_on_another_device, Choice("torch", "deconvkit's convolutions compute on the CPU only")),
     (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
-    (convolves_few_channels, Choice("torch", "4 input channels or fewer: torch is faster")),
+    (convolves_few_channels, Choice("torch", "a first layer, or 8 channels or fewer: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
     (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 by an instruction of its own")),
 )
