@@ -1,12 +1,11 @@
 // Winograd convolutions: the loop orders around the stages of winograd.h.
 //
 // weights_once: many tiles, weights that fit the last-level cache. U of the whole layer first; then threads
-// own
-//   chunks of tiles: V, and for each panel of output channels M over all points, and the output.
-// weights_streamed: few tiles or many channels (1024→512 would have 250 MB of U). V of up to kTiles tiles
-// first; then threads own panels
-//   of output channels and transform each block of weights into L2 just before its use. U never travels
-//   through memory.
+//   own chunks of tiles: V, and for each panel of output channels M over all points, and the output.
+// weights_streamed: few tiles or many channels (1024→512 would have 250 MB of U). V of a round of tiles
+// first;
+//   then threads own panels of output channels and transform each block of weights into L2 just before its
+//   use. U never travels through memory.
 //
 // Floor: products / (32 or 64 a cycle and core); the transforms add 10-25 %, most of it where channels are
 // few.
@@ -20,7 +19,9 @@ namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 namespace {
 
 constexpr int64_t kDepth = 128;                         // input channels a GEMM call sums in registers
-constexpr int64_t kMaxSharedBytes = int64_t{16} << 20;  // of U in weights_once, of V in weights_streamed
+constexpr int64_t kMaxSharedBytes = int64_t{16} << 20;  // of U in weights_once
+constexpr int64_t kMaxStreamBytes = int64_t{20} << 20;  // of V in weights_streamed
+constexpr int64_t kMaxTiles = 128;                      // whose M stays near in weights_streamed
 
 template <class C, int PH>
 struct Pass {
@@ -39,8 +40,12 @@ struct Pass {
 
   int64_t panels() const { return (s.out_channels + kPanel - 1) / kPanel; }
   int cells() const { return taps.kernel_h * taps.kernel_w; }
-  int64_t weight_bytes() const {
-    return s.phases() * kPoints * panels() * kPanel * s.in_channels * static_cast<int64_t>(sizeof(C));
+  int64_t weight_bytes() const {  // of U at the active points
+    int64_t points = 0;
+    for (int phase = 0; phase < s.phases(); ++phase) {
+      for (int p = 0; p < kPoints; ++p) points += s.active(phase, p);
+    }
+    return points * panels() * kPanel * s.in_channels * static_cast<int64_t>(sizeof(C));
   }
 
   void run() const {
@@ -83,7 +88,8 @@ struct Pass {
         true);
 
     const int64_t chunk = channels > kDepth ? 24 : 48;
-    const typename W::Layout v_layout(chunk, channels, kDepth);
+    const int64_t lanes = (channels + W::L - 1) / W::L * W::L;
+    const typename W::Layout v_layout(chunk, channels, lanes < kDepth ? lanes : kDepth);
     const int64_t m_point = chunk * kPanel + kPad;
     const int64_t tiles = s.tiles();
     parallel_for((tiles + chunk - 1) / chunk, threads,
@@ -115,12 +121,16 @@ struct Pass {
 
   void weights_streamed() const {
     constexpr int64_t kBlock = 64;  // input channels whose transformed weights share L2 with M
-    constexpr int64_t kTiles = 64;  // of M
     const int64_t channels = s.in_channels, in_phases = s.in_phases(), out_phases = s.out_phases();
     const int64_t blocks = (channels + kBlock - 1) / kBlock;
     const int64_t tiles = s.tiles(), u_point = kBlock * kPanel + kPad;
-    for (int64_t begin = 0; begin < tiles; begin += kTiles) {
-      const int64_t end = begin + kTiles < tiles ? begin + kTiles : tiles, count = end - begin;
+    // Every round transforms the weights anew: few and even rounds.
+    const int64_t tile_bytes = in_phases * kPoints * blocks * kBlock * static_cast<int64_t>(sizeof(C));
+    const int64_t fit = kMaxStreamBytes / tile_bytes;
+    const int64_t most = fit > kMaxTiles ? kMaxTiles : fit > Gemm::kRows ? fit : Gemm::kRows;
+    const int64_t rounds = (tiles + most - 1) / most, round = (tiles + rounds - 1) / rounds;
+    for (int64_t begin = 0; begin < tiles; begin += round) {
+      const int64_t end = begin + round < tiles ? begin + round : tiles, count = end - begin;
       const typename W::Layout v_layout(count, channels, kBlock);
       const int64_t m_point = count * kPanel + kPad;
       C* v = workspace<C>(Slot::kShared, in_phases * v_layout.phase_stride);
@@ -137,23 +147,21 @@ struct Pass {
       parallel_for(
           panels(), threads,
           [&](int64_t panel) {
-            C* gathered = workspace<C>(Slot::kTaps, channels * cells() * kPanel);
+            C* gathered = workspace<C>(Slot::kTaps, kBlock * cells() * kPanel);
             C* u = workspace<C>(Slot::kWeights, kPoints * u_point);
             C* m = workspace<C>(Slot::kProducts, out_phases * kPoints * m_point);
-            w.gather_taps(taps, panel, 0, channels, gathered);
-            bool written[kPoints] = {};
-            for (int phase = 0; phase < s.phases(); ++phase) {
-              const int in = in_phases > 1 ? phase : 0, o = out_phases > 1 ? phase : 0;
-              if (out_phases > 1) {
-                for (bool& x : written) x = false;
-              }
-              for (int64_t c = 0; c < channels; c += kBlock) {
-                const int64_t depth = channels - c < kBlock ? channels - c : kBlock;
-                w.transform_weights(phase, taps, gathered + c * cells() * kPanel, depth, u, u_point);
+            for (int64_t c = 0; c < channels; c += kBlock) {
+              const int64_t depth = channels - c < kBlock ? channels - c : kBlock;
+              w.gather_taps(taps, panel, c, c + depth, gathered);
+              bool written[kPoints] = {};
+              for (int phase = 0; phase < s.phases(); ++phase) {
+                const int in = in_phases > 1 ? phase : 0, o = out_phases > 1 ? phase : 0;
+                w.transform_weights(phase, taps, gathered, depth, u, u_point);
                 for (int p = 0; p < kPoints; ++p) {
                   if (!s.active(phase, p)) continue;
                   product(count, v + in * v_layout.phase_stride + p * v_layout.point_stride, v_layout, c,
-                          c + depth, u + p * u_point, m + (o * kPoints + p) * m_point, written[p]);
+                          c + depth, u + p * u_point, m + (o * kPoints + p) * m_point,
+                          c > 0 || (in > 0 && written[p]));
                   written[p] = true;
                 }
               }
@@ -229,12 +237,12 @@ bool conv_winograd(bool transposed, const TensorRef& input, const TensorRef& wei
 
 // dU[p][c][k] = Σ_tiles V[p][tile][c] (A dy)[p][tile][k], with V of the small side and dy on the large one:
 // the transposed convolution's form, whose transforms touch each element of the large side once. Threads own
-// panels of the large side's channels; sums over tiles run in order, in blocks of kDepth. The gradient of all
+// panels of the large side's channels; sums over tiles run in order, in runs of kDepth. The gradient of all
 // taps is kept in the compute type until the last tile.
 bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
                                const ConvShape& shape, int threads) {
   WinogradShape s;
-  if (!make_shape(true, shape, s)) return false;
+  if (!make_shape(true, shape, s) || s.tiles() == 0) return false;
   for_compute_type(small.dtype, s.h, [&](auto compute, auto rows) {
     using C = typename decltype(compute)::type;
     using W = Winograd<C, decltype(rows)::value>;
@@ -243,26 +251,25 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
     constexpr int64_t kPanel = W::kPanel, kBlock = 64;
     const W w(s);
     const int64_t channels = s.in_channels, blocks = (channels + kBlock - 1) / kBlock;
-    const int64_t padded = blocks * kBlock, tiles = s.tiles();
+    const int64_t tiles = s.tiles();
     const int64_t panels = (s.out_channels + kPanel - 1) / kPanel;
     const int64_t cells = grad_weight.size[2] * grad_weight.size[3];
-    int64_t most = kMaxSharedBytes / (kPoints * padded * static_cast<int64_t>(sizeof(C))) / kDepth * kDepth;
-    if (most < kDepth) most = kDepth;
-    if (most > tiles) most = tiles;
-    const typename W::Layout v_layout(most, channels, kBlock);
-    const int64_t v_size = v_layout.phase_stride, sums_size = panels * channels * cells * kPanel;
+    const int phases = s.phases();
+    // A round: tiles whose V is shared and whose M stays near. A block of channels' U is turned into taps at
+    // once.
+    constexpr int64_t kRound = kDepth * 36 / kPoints;
+    const int64_t round = tiles < kRound ? tiles : kRound;
+    const bool one_round = round == tiles;
+    const int64_t u_point = kBlock * kPanel + W::kPad, m_point = round * kPanel + W::kPad;
+    const typename W::Layout v_layout(round, channels, kBlock);
+    const int64_t v_size = v_layout.phase_stride, sum_size = channels * cells * kPanel;
     for (int64_t g = 0; g < shape.groups; ++g) {
       const Image in = Image::of(small, g * s.in_channels, s.in_channels);
       const Image out = Image::of(large, g * s.out_channels, s.out_channels);
       const Taps taps = make_taps(grad_weight, true, g, shape.group_small());
-      C* v = workspace<C>(Slot::kShared, v_size + sums_size);
-      C* sums = v + v_size;
-      parallel_for(panels, threads, [&](int64_t panel) {
-        C* sum = sums + panel * channels * cells * kPanel;
-        for (int64_t i = 0; i < channels * cells * kPanel; ++i) sum[i] = 0;
-      });
-      for (int64_t begin = 0; begin < tiles; begin += most) {
-        const int64_t count = tiles - begin < most ? tiles - begin : most;
+      C* v = workspace<C>(Slot::kShared, v_size + (one_round ? 0 : panels * sum_size));
+      for (int64_t begin = 0; begin < tiles; begin += round) {
+        const int64_t count = tiles - begin < round ? tiles - begin : round;
         constexpr int64_t kRun = W::kStrip;
         parallel_for(
             blocks * ((count + kRun - 1) / kRun), threads,
@@ -276,37 +283,34 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
         parallel_for(
             panels, threads,
             [&](int64_t panel) {
-              const int phases = s.phases();
-              const int64_t m_point = kDepth * kPanel + W::kPad, u_point = padded * kPanel + W::kPad;
               C* m = workspace<C>(Slot::kProducts, phases * kPoints * m_point);
-              C* u = workspace<C>(Slot::kWeights, phases * kPoints * u_point);
-              for (int64_t first = 0; first < count; first += kDepth) {
-                const int64_t depth = count - first < kDepth ? count - first : kDepth;
-                w.transform_output_gradient(out, begin + first, begin + first + depth, panel, m, m_point);
+              C* u = workspace<C>(Slot::kWeights, kPoints * u_point);
+              C* block_sum = workspace<C>(Slot::kTaps, kBlock * cells * kPanel);
+              w.transform_output_gradient(out, begin, begin + count, panel, m, m_point);
+              for (int64_t c = 0; c < channels; c += kBlock) {
+                const int64_t width = channels - c < kBlock ? channels - c : kBlock;
+                C* sum = one_round ? block_sum : v + v_size + panel * sum_size + c * cells * kPanel;
+                if (begin == 0) {
+                  for (int64_t i = 0; i < width * cells * kPanel; ++i) sum[i] = 0;
+                }
                 for (int phase = 0; phase < phases; ++phase) {
-                  for (int64_t c = 0; c < channels; c += kBlock) {
-                    const int64_t width = channels - c < kBlock ? channels - c : kBlock;
-                    for (int p = 0; p < kPoints; ++p) {
-                      if (!s.active(phase, p)) continue;
-                      Gemm::template run<true>(width, depth,
-                                               v + p * v_layout.point_stride + v_layout.at(first, c), kBlock,
-                                               m + (phase * kPoints + p) * m_point,
-                                               u + (phase * kPoints + p) * u_point + c * kPanel, first > 0);
+                  for (int p = 0; p < kPoints; ++p) {
+                    if (!s.active(phase, p)) continue;
+                    for (int64_t t = 0; t < count; t += kDepth) {
+                      Gemm::template run<true>(width, count - t < kDepth ? count - t : kDepth,
+                                               v + p * v_layout.point_stride + v_layout.at(t, c), kBlock,
+                                               m + (phase * kPoints + p) * m_point + t * kPanel,
+                                               u + p * u_point, t > 0);
                     }
                   }
+                  w.add_weight_gradient(phase, taps.kernel_w, static_cast<int>(cells), u, u_point, width,
+                                        sum);
                 }
-              }
-              for (int phase = 0; phase < phases; ++phase) {
-                w.add_weight_gradient(phase, taps.kernel_w, static_cast<int>(cells),
-                                      u + phase * kPoints * u_point, u_point, channels,
-                                      sums + panel * channels * cells * kPanel);
+                if (begin + count == tiles) w.scatter_taps(taps, panel, c, c + width, sum);
               }
             },
             true);
       }
-      parallel_for(panels, threads, [&](int64_t panel) {
-        w.scatter_taps(taps, panel, 0, channels, sums + panel * channels * cells * kPanel);
-      });
     }
   });
   return true;

@@ -109,38 +109,41 @@ class Winograd {
     });
   }
 
-  // taps[c - c0][cell][panel lane] of the output channels of a panel, read once in runs.
+  // taps[c - c0][cell][panel lane] of the output channels of a panel, read in runs through transposes where
+  // the taps of an input channel, or of all of them, are adjacent.
   void gather_taps(const Taps& w, int64_t panel, int64_t c0, int64_t c1, C* taps) const {
     for_storage_of<C>(w.dtype, [&](auto t) {
       using T = typename decltype(t)::type;
-      const int cells = w.kernel_h * w.kernel_w;
-      const bool run = w.w == 1 && w.h == w.kernel_w && cells >= L;
-      for (int64_t c = c0; c < c1; ++c) {
+      const int64_t cells = w.kernel_h * w.kernel_w;
+      const bool adjacent = w.w == 1 && w.h == w.kernel_w;
+      const bool joined = adjacent && w.in == cells;  // a run goes on through the next channel
+      const int64_t step = joined ? c1 - c0 : 1, run = step * cells;
+      for (int64_t c = c0; c < c1; c += step) {
         for (int v = 0; v < Gemm::kVectors; ++v) {
           const int64_t k = panel * kPanel + v * L;
           const int64_t left = s_.out_channels - k;
           const int lanes = left >= L ? L : left > 0 ? static_cast<int>(left) : 0;
           const T* src = static_cast<const T*>(w.data) + c * w.in + k * w.out;
           C* dst = taps + (c - c0) * cells * kPanel + v * L;
-          if (lanes == L && run) {
-            if (c + 2 < c1) {
+          if (lanes == L && adjacent && run >= L) {
+            if (!joined && c + 2 < c1) {
               for (int l = 0; l < L; ++l) __builtin_prefetch(src + 2 * w.in + l * w.out);
             }
-            for (int i = 0; i < cells; i += L) {
-              if (i + L > cells) i = cells - L;
-              V block[L];
-              for (int l = 0; l < L; ++l) block[l] = load_vec<L>(src + l * w.out + i);
-              transpose<L, C>(block);
-              for (int l = 0; l < L; ++l) store_vec<L>(dst + (i + l) * kPanel, block[l]);
+            for (int64_t i = 0; i < run; i += L) {
+              if (i + L > run) i = run - L;
+              load_transposed(src + i, w.out, L, dst + i * kPanel);
             }
-            continue;
-          }
-          for (int i = 0; i < cells; ++i) {
-            const T* cell = src + i / w.kernel_w * w.h + i % w.kernel_w * w.w;
-            if (lanes == L && w.out == 1) {
-              store_vec<L>(dst + i * kPanel, load_vec<L>(cell));
-            } else {
-              for (int l = 0; l < L; ++l) dst[i * kPanel + l] = l < lanes ? load(cell + l * w.out) : C(0);
+          } else if (lanes == L && adjacent && w.out == cells && (left - L + 1) * cells >= L) {
+            load_transposed(src, w.out, static_cast<int>(run), dst);  // reads into the next output channel
+          } else {
+            for (int64_t i = 0; i < run; ++i) {
+              const int64_t cell = i % cells;
+              const T* from = src + i / cells * w.in + cell / w.kernel_w * w.h + cell % w.kernel_w * w.w;
+              if (lanes == L && w.out == 1) {
+                store_vec<L>(dst + i * kPanel, load_vec<L>(from));
+              } else {
+                for (int l = 0; l < L; ++l) dst[i * kPanel + l] = l < lanes ? load(from + l * w.out) : C(0);
+              }
             }
           }
         }
@@ -148,19 +151,23 @@ class Winograd {
     });
   }
 
-  // U of one phase from gathered taps of `channels` input channels: u[p · point_stride + c · kPanel].
+  // U of one phase at its active points, from gathered taps: u[p · point_stride + c · kPanel].
   void transform_weights(int phase, const Taps& w, const C* taps, int64_t channels, C* u,
                          int64_t point_stride) const {
     const int cells = w.kernel_h * w.kernel_w;
     int cell[kTapRows * 3];
     phase_cells(phase, w.kernel_w, cell);
+    bool active[kPoints];
+    for (int p = 0; p < kPoints; ++p) active[p] = s_.active(phase, p);
     for (int64_t c = 0; c < channels; ++c) {
       for (int v = 0; v < Gemm::kVectors; ++v) {
         const C* src = taps + c * cells * kPanel + v * L;
         V g[kTapRows * 3], t[kPoints];
         for (int i = 0; i < kTapRows * 3; ++i) g[i] = cell[i] < 0 ? V{} : load_vec<L>(src + cell[i] * kPanel);
         weight_tile<C, PH>(g, t);
-        for (int p = 0; p < kPoints; ++p) store_vec<L>(u + p * point_stride + c * kPanel + v * L, t[p]);
+        for (int p = 0; p < kPoints; ++p) {
+          if (active[p]) store_vec<L>(u + p * point_stride + c * kPanel + v * L, t[p]);
+        }
       }
     }
   }
@@ -269,13 +276,34 @@ class Winograd {
   void scatter_taps(const Taps& w, int64_t panel, int64_t c0, int64_t c1, const C* taps) const {
     for_storage_of<C>(w.dtype, [&](auto t) {
       using T = typename decltype(t)::type;
-      const int cells = w.kernel_h * w.kernel_w;
+      const int64_t cells = w.kernel_h * w.kernel_w;
+      const bool adjacent = w.w == 1 && w.h == w.kernel_w;
       for (int64_t c = c0; c < c1; ++c) {
-        for (int l = 0; l < kPanel && panel * kPanel + l < s_.out_channels; ++l) {
-          T* dst = static_cast<T*>(w.data) + c * w.in + (panel * kPanel + l) * w.out;
-          const C* src = taps + (c - c0) * cells * kPanel + l;
-          for (int i = 0; i < cells; ++i)
-            store(dst + i / w.kernel_w * w.h + i % w.kernel_w * w.w, src[i * kPanel]);
+        for (int v = 0; v < Gemm::kVectors; ++v) {
+          const int64_t k = panel * kPanel + v * L;
+          const int64_t left = s_.out_channels - k;
+          const int lanes = left >= L ? L : left > 0 ? static_cast<int>(left) : 0;
+          T* dst = static_cast<T*>(w.data) + c * w.in + k * w.out;
+          const C* src = taps + (c - c0) * cells * kPanel + v * L;
+          if (lanes == L && w.out == 1) {
+            for (int64_t i = 0; i < cells; ++i) {
+              store_vec<L>(dst + i / w.kernel_w * w.h + i % w.kernel_w * w.w, load_vec<L>(src + i * kPanel));
+            }
+          } else if (lanes == L && adjacent && cells >= L) {
+            for (int64_t i = 0; i < cells; i += L) {
+              if (i + L > cells) i = cells - L;
+              store_transposed(src + i * kPanel, L, dst + i, w.out);
+            }
+          } else if (lanes == L && adjacent && w.out == cells) {
+            T row[2 * L * L];  // each channel's surplus is overwritten by the next one
+            store_transposed(src, static_cast<int>(cells), row, cells);
+            std::memcpy(dst, row, L * cells * sizeof(T));
+          } else {
+            for (int64_t i = 0; i < cells; ++i) {
+              T* to = dst + i / w.kernel_w * w.h + i % w.kernel_w * w.w;
+              for (int l = 0; l < lanes; ++l) store(to + l * w.out, src[i * kPanel + l]);
+            }
+          }
         }
       }
     });
@@ -291,6 +319,23 @@ class Winograd {
   }
 
  private:
+  // dst[i][lane] = src[lane][i] for i < count <= L; reads L elements of each lane.
+  template <class T>
+  static void load_transposed(const T* src, int64_t lane_stride, int count, C* dst) {
+    V block[L];
+    for (int l = 0; l < L; ++l) block[l] = load_vec<L>(src + l * lane_stride);
+    transpose<L, C>(block);
+    for (int i = 0; i < count; ++i) store_vec<L>(dst + i * kPanel, block[i]);
+  }
+  // The way back; writes L elements of each lane in the lanes' order, those from count on arbitrary.
+  template <class T>
+  static void store_transposed(const C* src, int count, T* dst, int64_t lane_stride) {
+    V block[L];
+    for (int i = 0; i < L; ++i) block[i] = i < count ? load_vec<L>(src + i * kPanel) : V{};
+    transpose<L, C>(block);
+    for (int l = 0; l < L; ++l) store_vec<L>(dst + l * lane_stride, block[l]);
+  }
+
   // f(image, tile row, first tile column, count, index of the first tile) for runs of tiles within [begin,
   // end).
   template <class Function>

@@ -29,16 +29,26 @@ class Block {
   void* at_least(int64_t bytes) {
     if (bytes > bytes_) {
       release();
-      constexpr int64_t kUnit = int64_t{2} << 20;
-      const int64_t size = bytes < kUnit ? (bytes + 4095) / 4096 * 4096 : (bytes + kUnit - 1) / kUnit * kUnit;
+      // From a fraction of a huge page on, whole ones: scattered small pages would also compete for the same
+      // sets of L2, some runs more than others.
+      constexpr int64_t kHuge = int64_t{2} << 20, kPage = 4096;
+      const int64_t unit = bytes < kHuge / 16 ? kPage : kHuge, size = (bytes + unit - 1) / unit * unit;
 #ifdef __linux__
-      void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (p == MAP_FAILED) throw_out_of_memory(size);
+      const int64_t mapped = size + unit - kPage;  // room to align
+      void* map = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (map == MAP_FAILED) throw_out_of_memory(size);
+      char* const first = static_cast<char*>(map);
+      const int64_t lead = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(map) & (unit - 1));
+      void* p = first + lead;
+      if (lead > 0) munmap(first, lead);
+      if (mapped > lead + size) munmap(first + lead + size, mapped - lead - size);
+#ifdef MADV_HUGEPAGE
+      if (unit == kHuge) madvise(p, size, MADV_HUGEPAGE);
+#endif
 #else
-      void* p = std::aligned_alloc(4096, size);
+      void* p = std::aligned_alloc(unit, size);
       if (!p) throw_out_of_memory(size);
 #endif
-      advise_huge(p, size);
       data_ = p;
       bytes_ = size;
     }
