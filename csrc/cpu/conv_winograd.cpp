@@ -243,6 +243,7 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
                                const ConvShape& shape, int threads) {
   WinogradShape s;
   if (!make_shape(true, shape, s) || s.tiles() == 0) return false;
+  advise_huge(grad_weight.data, grad_weight.numel() * size_of(grad_weight.dtype));
   for_compute_type(small.dtype, s.h, [&](auto compute, auto rows) {
     using C = typename decltype(compute)::type;
     using W = Winograd<C, decltype(rows)::value>;
