@@ -98,6 +98,7 @@ struct Pass {
                    C* v = workspace<C>(Slot::kInput, in_phases * v_layout.phase_stride);
                    C* m = workspace<C>(Slot::kProducts, out_phases * kPoints * m_point);
                    w.transform_input(input, begin, end, 0, channels, v, v_layout);
+                   w.clear_silent_points(end - begin, m, m_point);
                    for (int64_t panel = 0; panel < panels(); ++panel) {
                      for (int o = 0; o < out_phases; ++o) {
                        for (int p = 0; p < kPoints; ++p) {
@@ -150,6 +151,7 @@ struct Pass {
             C* gathered = workspace<C>(Slot::kTaps, kBlock * cells() * kPanel);
             C* u = workspace<C>(Slot::kWeights, kPoints * u_point);
             C* m = workspace<C>(Slot::kProducts, out_phases * kPoints * m_point);
+            w.clear_silent_points(count, m, m_point);
             for (int64_t c = 0; c < channels; c += kBlock) {
               const int64_t depth = channels - c < kBlock ? channels - c : kBlock;
               w.gather_taps(taps, panel, c, c + depth, gathered);

@@ -172,6 +172,16 @@ class Winograd {
     }
   }
 
+  // Zeros for M where no product is written.
+  void clear_silent_points(int64_t tiles, C* m, int64_t point_stride) const {
+    for (int phase = 0; phase < s_.out_phases(); ++phase) {
+      for (int p = 0; p < kPoints; ++p) {
+        if (!summed(phase, p))
+          std::memset(m + (phase * kPoints + p) * point_stride, 0, tiles * kPanel * sizeof(C));
+      }
+    }
+  }
+
   // y of a panel of output channels for the tiles [begin, end), from M laid out [phase][p][tile][kPanel].
   void transform_output(const Image& image, int64_t begin, int64_t end, int64_t panel, const C* m,
                         int64_t point_stride, const TensorRef& bias, const ConvOptions& options) const {
@@ -195,11 +205,8 @@ class Winograd {
         for (int t = 0; t < count; ++t) {
           for (int phase = 0; phase < sh * sw; ++phase) {
             const C* src = m + phase * kPoints * point_stride + (first - begin + t) * kPanel + v * L;
-            V d[kPoints], y[kRows * 4];
-            for (int p = 0; p < kPoints; ++p) {
-              d[p] = summed(phase, p) ? load_vec<L>(src + p * point_stride) : V{};
-            }
-            output_tile<C, PH>(d, y);
+            V y[kRows * 4];
+            output_tile<C, PH>(src, point_stride, y);
             C* corner = strip + ((phase / sw) * pitch + sw * t * 4 + phase % sw) * L;
             for (int i = 0; i < kRows; ++i) {
               for (int j = 0; j < 4; ++j)

@@ -101,15 +101,21 @@ inline void input_tile(V* d) {  // [PH][6] in place
   }
 }
 
+// The products of a tile are read column by column, `stride` elements apart: they would not all fit
+// registers.
 template <class C, int PH, class V>
-inline void output_tile(const V* m, V* y) {  // [PH][6] -> [tile height][4]
-  constexpr int kRows = PH == 6 ? 4 : 1;
+inline void output_tile(const C* m, int64_t stride, V* y) {  // [PH][6] -> [tile height][4]
+  constexpr int kRows = PH == 6 ? 4 : 1, L = sizeof(V) / sizeof(C);
   V t[kRows * 6];
+#pragma GCC unroll 6
   for (int j = 0; j < 6; ++j) {
     if constexpr (PH == 6) {
-      output_transform<C>(m + j, 6, t + j, 6);
+      V column[6];
+#pragma GCC unroll 6
+      for (int i = 0; i < 6; ++i) column[i] = load_vec<L>(m + (i * 6 + j) * stride);
+      output_transform<C>(column, 1, t + j, 6);
     } else {
-      t[j] = m[j];
+      t[j] = load_vec<L>(m + j * stride);
     }
   }
   for (int i = 0; i < kRows; ++i) output_transform<C>(t + i * 6, 1, y + i * 4, 1);
