@@ -216,6 +216,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except CommandError as error:
         return _fail(name, str(error), error.code)
+    except ValueError as error:
+        if not str(error).startswith("DECONVKIT_ISA:"):
+            raise
+        return _fail(name, str(error), 2)
     except (ImportError, OSError, MemoryError) as error:
         return _fail(name, str(error) or type(error).__name__, 1)
     return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ def int_tuple(op: str, name: str, value: Any, length: int, minimum: int) -> tupl
         if minimum <= value <= MAX_INT:
             return (value,) * length
     elif isinstance(value, (tuple, list)):
-        ints = tuple(value) * length if len(value) == 1 else tuple(value)
+        ints = tuple(map(_plain, value)) * (length if len(value) == 1 else 1)
         if len(ints) == length:
             for v in ints:
                 if not (is_int(v) and minimum <= v <= MAX_INT):
@@ -30,7 +31,7 @@ def int_tuple(op: str, name: str, value: Any, length: int, minimum: int) -> tupl
             else:
                 return ints
     elif is_int(value) and minimum <= value <= MAX_INT:
-        return (value,) * length
+        return (_plain(value),) * length
     wanted = f"an int or {length} ints" if length > 1 else "an int"
     kind = ValueError if is_int(value) or isinstance(value, (tuple, list)) else TypeError
     raise kind(f"{op}: {name}: expected {wanted} of {minimum} to {MAX_INT}, got {shown(value)}")
@@ -38,7 +39,7 @@ def int_tuple(op: str, name: str, value: Any, length: int, minimum: int) -> tupl
 
 def shown(value: Any) -> str:
     """A wrong value for a message: no tensor as a whole, no long list."""
-    if isinstance(value, Tensor) or hasattr(value, "__array__"):
+    if isinstance(value, Tensor) or (hasattr(value, "__array__") and not isinstance(value, np.generic)):
         return type(value).__name__
     text = repr(value)
     return text if len(text) <= 100 else text[:97] + "..."
@@ -46,16 +47,29 @@ def shown(value: Any) -> str:
 
 def is_int(value: Any) -> bool:
     """Whether it is an integer and no bool."""
-    return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
+    return isinstance(value, (int, torch.SymInt, np.integer)) and not isinstance(value, bool)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's integers as Python's; anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def check_float(op: str, name: str, tensor: Any) -> None:
     """Raise TypeError unless ``tensor`` is a tensor of a floating dtype."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{op}: {name}: expected a torch.Tensor, got {type(tensor).__name__}")
+    check_dense(op, name, tensor)
     if tensor.dtype not in FLOAT_DTYPES:
         dtype = str(tensor.dtype).removeprefix("torch.")
         raise TypeError(f"{op}: {name}: expected float32, float64, bfloat16 or float16, got {dtype}")
+
+
+def check_dense(op: str, name: str, tensor: Tensor) -> None:
+    """Raise TypeError unless the tensor has strides."""
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        layout = "a nested one" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        raise TypeError(f"{op}: {name}: expected a dense tensor, got {layout}; take its to_dense()")
 
 
 def check_rank(op: str, name: str, tensor: Tensor, unbatched: int, layout: str) -> None:

@@ -80,6 +80,8 @@ def check_tensors(
     for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
         if not isinstance(tensor, Tensor) and (tensor is not None or name != "bias"):
             raise TypeError(f"{op}: {name}: expected a torch.Tensor, got {type(tensor).__name__}")
+        if tensor is not None:
+            arguments.check_dense(op, name, tensor)
     input, weight, bias = library.autocast(input, weight, bias)  # type: ignore[assignment]
     dtype = input.dtype
     if dtype not in arguments.FLOAT_DTYPES:

@@ -93,7 +93,12 @@ def refuse_tracing() -> None:
 def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
     """Whether the dispatcher would have nothing to do but to call the CPU's implementation."""
     for tensor in tensors:
-        if tensor is not None and (type(tensor) not in _PLAIN_TYPES or not tensor.is_cpu or tensor.is_neg()):
+        if tensor is not None and (
+            type(tensor) not in _PLAIN_TYPES
+            or not tensor.is_cpu
+            or tensor.is_neg()
+            or tensor.layout is not torch.strided
+        ):
             return False
     return not (
         torch._C._len_torch_dispatch_stack()

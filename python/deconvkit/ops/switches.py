@@ -125,7 +125,14 @@ def _prepare(
     dilation: Any,
 ) -> tuple[int, Pair, Geometry]:
     """Check everything but the dtype: number of spatial dimensions, spatial size as a pair, geometry."""
-    dims = 1 if isinstance(input_size, (int, torch.SymInt)) else len(input_size)
+    if arguments.is_int(input_size):
+        dims = 1
+    elif isinstance(input_size, (tuple, list)):
+        dims = len(input_size)
+    else:
+        raise TypeError(
+            f"{op}: input_size: expected the spatial size, an int or a tuple, got {arguments.shown(input_size)}"
+        )
     if dims not in (1, 2):
         raise ValueError(
             f"{op}: input_size: expected the spatial size, (L,) or (H, W), got {arguments.shown(input_size)}"
