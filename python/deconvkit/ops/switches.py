@@ -131,7 +131,8 @@ def _prepare(
         dims = len(input_size)
     else:
         raise TypeError(
-            f"{op}: input_size: expected the spatial size, an int or a tuple, got {arguments.shown(input_size)}"
+            f"{op}: input_size: expected the spatial size, an int or a tuple, "
+            f"got {arguments.shown(input_size)}"
         )
     if dims not in (1, 2):
         raise ValueError(
