@@ -45,3 +45,29 @@ def test_refused_scratch_memory_is_a_memory_error() -> None:
         print("alive")
     """)
     assert printed.split() == ["direct", "winograd", "alive"]
+
+
+def test_refused_scratch_memory_of_pooling() -> None:
+    """Its threads ask for their own; what one is refused is thrown behind the parallel region."""
+    printed = output_of("""
+        import resource
+
+        import torch
+
+        from deconvkit import _C, max_pool2d_with_switches
+        from deconvkit.ops._library import ref
+
+        torch.set_num_threads(2)
+        max_pool2d_with_switches(torch.randn(8, 8, 64, 64), 2)  # starts threads
+        x = torch.randn(1, 20000, 8, 8).contiguous(memory_format=torch.channels_last)
+        y, switches = max_pool2d_with_switches(x, 3, 2)
+        tensors = ref(x), ref(switches), ref(torch.empty_like(y))
+        size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size, -1))
+        try:
+            _C.max_unpool2d_backward(*tensors, (3, 3), (2, 2), (0, 0), (1, 1), 2)
+        except MemoryError as error:
+            print(error)
+        resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    """)
+    assert "deconvkit: the system refused" in printed

@@ -107,15 +107,16 @@ void put_part(T* p, V v, int64_t first, int64_t last) {
 
 // Walks a row of n >= W elements in vectors: whole(i), and part(i, first, last) where only these lanes are
 // new: the last vector overlaps the one before and, where the output is streamed, whole ones start with a
-// cache line.
+// cache line; a row too short for one that does has none.
 template <bool kStream, int W, class T, class Whole, class Part>
 void walk_row(const T* out, int64_t n, Whole&& whole, Part&& part) {
   int64_t i = 0;
   if constexpr (kStream) {
     const int64_t head = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(out) % 64 / sizeof(T));
-    for (; i + W <= head; i += W) part(i, 0, W);
-    if (i < head) part(i, 0, head - i);
-    i = head;
+    const bool some = head + W <= n;
+    for (; i + W <= (some ? head : n); i += W) part(i, 0, W);
+    if (some && i < head) part(i, 0, head - i);
+    if (some) i = head;
   }
   for (; i + W <= n; i += W) whole(i);
   if (i < n) part(n - W, i - (n - W), W);

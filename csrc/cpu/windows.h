@@ -84,11 +84,14 @@ inline void for_rows(int64_t batch, int64_t channels, int64_t rows, int64_t colu
   const int64_t shares = useful_threads(threads, batch * channels * rows * row_bytes);
   if (shares <= 1 || total <= 1) return run_rows(0, total, channels, rows, columns, cuts, f);
   const unsigned mode = FloatMode::current();
+  Refusal refusal;
 #pragma omp parallel for num_threads(static_cast<int>(shares)) schedule(static)
   for (int64_t i = 0; i < shares; ++i) {
     const FloatMode guard(mode);
-    run_rows(total * i / shares, total * (i + 1) / shares, channels, rows, columns, cuts, f);
+    refusal.guard(
+        [&] { run_rows(total * i / shares, total * (i + 1) / shares, channels, rows, columns, cuts, f); });
   }
+  refusal.rethrow();
 }
 
 // Calls f(first) for first = 0, N, 2N, … so that [first, first + N) covers [0, count); the last one may

@@ -143,9 +143,27 @@ def watched() -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU())
 
 
+class Doubled(nn.Dropout):
+    """Does something in evaluation mode too, as Monte Carlo dropout does."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return 2 * input
+
+
+def hooked_dropout() -> nn.Module:
+    dropout = nn.Dropout()
+    dropout.register_forward_hook(lambda _module, _inputs, output: 2 * output)
+    return nn.Sequential(OURS.Conv2d(4, 4, 3), dropout, nn.BatchNorm2d(4))
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
+        (hooked_dropout, "follows no convolution"),
+        (
+            lambda: nn.Sequential(OURS.Conv2d(4, 4, 3), Doubled(), nn.BatchNorm2d(4)),
+            "follows no convolution",
+        ),
         (shared, "0 is used more than once"),
         (watched, "0 has hooks"),
         (
@@ -183,6 +201,13 @@ def test_linear_layers_take_in_the_norm() -> None:
     fused, lines = check(nn.Sequential(nn.Linear(5, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU()), 3, 5)
     assert [type(module) for module in fused] == [nn.Linear, nn.Identity, nn.ReLU]
     assert lines == ["0 (Linear): takes in 1 (BatchNorm1d)"]
+
+
+def test_norm_of_another_dimension_is_kept() -> None:
+    """Behind a linear layer over (N, C, L) BatchNorm1d normalises C, and the layer makes L."""
+    fused, lines = check(nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(5)), 2, 5, 8)
+    assert isinstance(fused[1], nn.BatchNorm1d)
+    assert lines == ["1 (BatchNorm1d): kept, it normalises 5 channels, not the 16 of 0"]
 
 
 def test_the_generator_folds_wholly() -> None:

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deconvkit import sparse_kl, sparse_sigmoid
+from deconvkit import _C, sparse_kl, sparse_sigmoid
+from deconvkit.ops._library import ref
 from tests import reference
 from tests.ops.sparsity import (
     BETA,
@@ -302,6 +303,25 @@ def test_large_outputs_are_streamed_correctly(isa, shape, dtype):
         torch.testing.assert_close(penalty.double(), kl.sum(), rtol=relative, atol=0)
         expected = exact * (1 - exact) * (upstream + slope)
         torch.testing.assert_close(z.grad.double(), expected, rtol=gradient, atol=gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_streaming_stays_inside_a_short_last_row(isa, dtype):
+    """Narrow rows are joined; the last one may end before its first whole cache line."""
+    units, rows = 17, 16 * 40001 + 1
+    count = rows * units
+    z = torch.randn(1, rows, units, 1).to(dtype)
+    slope, penalty = torch.zeros(units), torch.zeros(1)
+    for lead in range(1, 64 // dtype.itemsize, 5):
+        for backward in (False, True):
+            memory = torch.full((count + 128,), 7, dtype=dtype)
+            out = memory[lead : lead + count].view_as(z)
+            if backward:
+                _C.sparse_sigmoid_backward(None, ref(z), ref(slope), ref(penalty), ref(out), 2)
+            else:
+                _C.sparse_sigmoid(ref(z), ref(out), None, ref(penalty), ref(slope), RHO, BETA, 2)
+            assert (memory[:lead] == 7).all()
+            assert (memory[lead + count :] == 7).all()
 
 
 def test_partial_gradients():

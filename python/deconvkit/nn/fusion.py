@@ -90,7 +90,7 @@ def fuse(model: nn.Module, *, report: Callable[[str], object] | None = None) -> 
             chains.append(list(_flattened(module, name, handled)))
     seen: set[int] = set()
     for chain in chains:
-        _fold_chain([place for place in chain if not isinstance(place.module, _NOTHING)], uses, say, seen)
+        _fold_chain([place for place in chain if not _passes_through(place.module)], uses, say, seen)
     for name, module in fused.named_modules():
         if type(module) in _NORMS and id(module) not in seen:
             say(f"{name} ({type(module).__name__}): kept, it follows no convolution in an nn.Sequential")
@@ -99,6 +99,11 @@ def fuse(model: nn.Module, *, report: Callable[[str], object] | None = None) -> 
 
 def _is_chain(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _passes_through(module: nn.Module) -> bool:
+    """Nothing happens here in evaluation mode; in a subclass something may, and hooks may change values."""
+    return type(module) in _NOTHING and not _is_watched(module)
 
 
 def _flattened(chain: nn.Module, name: str, handled: set[int]) -> Iterator[_Place]:
@@ -168,6 +173,9 @@ def _keeps_norm(place: _Place, norm: _Place, uses: Counter[int]) -> str:
         return f"{place.name} ends in an activation, {conv.activation!r}, which comes first"
     if module.running_mean is None or module.running_var is None:
         return "it normalises by each batch's own statistics (track_running_stats=False)"
+    channels = conv.out_features if type(conv) is nn.Linear else conv.out_channels
+    if module.num_features != channels:
+        return f"it normalises {module.num_features} channels, not the {channels} of {place.name}"
     return _cannot_change((place, norm), uses)
 
 
