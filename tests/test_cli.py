@@ -149,11 +149,15 @@ def test_arguments_reach_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [("demo_out", 0), ("there", 7)]
 
 
+def interruptible() -> None:
+    """Undo what a shell does to the programs that it starts in the background: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: str, **streams: Any) -> subprocess.Popen[str]:
     """Start the command as a program of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "deconvkit", *arguments], text=True, env=ENVIRONMENT, **streams
-    )
+    command = [sys.executable, "-m", "deconvkit", *arguments]
+    return subprocess.Popen(command, text=True, env=ENVIRONMENT, preexec_fn=interruptible, **streams)
 
 
 def test_interrupted_is_one_line_and_130(tmp_path: Path) -> None:
@@ -173,7 +177,9 @@ def test_interrupted_is_one_line_and_130(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [["-m", "deconvkit"], [str(Path(sys.executable).parent / "deconvkit")]])
 def test_interrupted_while_importing_is_no_traceback(command: list[str], tmp_path: Path) -> None:
     command = [sys.executable, *command, "demo", "--out", str(tmp_path)]
-    with subprocess.Popen(command, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+    with subprocess.Popen(
+        command, text=True, stderr=subprocess.PIPE, env=ENVIRONMENT, preexec_fn=interruptible
+    ) as process:
         while "libc10" not in Path(f"/proc/{process.pid}/maps").read_text():
             time.sleep(0.01)  # torch is about to be imported
         process.send_signal(signal.SIGINT)

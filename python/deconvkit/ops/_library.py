@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch._functorch import eager_transforms
 from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
     enable_single_level_autograd_function,
@@ -75,6 +76,16 @@ def native(tensor: Tensor) -> Any:
 def may_have_tangents() -> bool:
     """Whether forward-mode differentiation is at work. Asking each tensor for its tangent is slower."""
     return forward_ad._current_level >= 0
+
+
+def not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """torch.compiler.disable, which imports torch's compiler at once, put off to the first call."""
+
+    @_disable_dynamo
+    def call(*args: Any) -> Any:  # a bound method takes no attributes
+        return function(*args)
+
+    return call
 
 
 def is_forward_mode() -> bool:

@@ -187,7 +187,7 @@ class _GroupedKL(library.Function):
 
 
 # The compiler would lose the gradient of a collective inside a Function: it leaves its graph here.
-_over_group = torch.compiler.disable(_GroupedKL.call)
+_over_group = library.not_compiled(_GroupedKL.call)
 
 # ---- public ----
 

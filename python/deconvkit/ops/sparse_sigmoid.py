@@ -233,7 +233,7 @@ class _GroupedSigmoid(library.Function):
 
 
 # The compiler would lose the gradient of a collective inside a Function: it leaves its graph here.
-_over_group = torch.compiler.disable(_GroupedSigmoid.call)
+_over_group = library.not_compiled(_GroupedSigmoid.call)
 
 # ---- public ----
 
