@@ -40,20 +40,38 @@ ConvShape conv_shape(const TensorRef& small, const TensorRef& large, const Tenso
   return shape;
 }
 
+// All that the transform of a weight depends on; both sides are of one pixel.
+ConvShape weight_shape(const TensorRef& weight, const Pair& stride, const Pair& padding, const Pair& dilation,
+                       int64_t groups) {
+  const ConvShape shape = {1,
+                           weight.size[0],
+                           weight.size[1] * groups,
+                           groups,
+                           {1, 1, weight.size[2], stride[0], padding[0], dilation[0]},
+                           {1, 1, weight.size[3], stride[1], padding[1], dilation[1]}};
+  guard::transform(weight, shape);
+  return shape;
+}
+
 // A convolution of the table; a 3-d tensor is one of height 1.
 using Convolution = void (*Kernels::*)(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
                                        const ConvShape&, const ConvOptions&, int);
 template <Convolution Op, bool Transposed>
 void convolution(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                  const TensorRef& output, const Pair& stride, const Pair& padding, const Pair& dilation,
-                 int64_t groups, int activation, double slope, int algorithm, int threads) {
+                 int64_t groups, int activation, double slope, int algorithm, int threads,
+                 const TensorRef& transformed) {
   const TensorRef in = of_height(input), w = of_height(weight), out = of_height(output);
   const ConvShape shape =
       conv_shape(Transposed ? in : out, Transposed ? out : in, w, stride, padding, dilation, groups);
   guard::epilogue(bias, out, activation, algorithm);
-  (kernels().*Op)(in, w, bias, out, shape,
-                  {static_cast<Activation>(activation), slope, static_cast<ConvAlgorithm>(algorithm)},
-                  threads);
+  if (transformed) {
+    guard::transformed(transformed, w.dtype, kernels().conv_transformed_size(Transposed, w.dtype, shape));
+  }
+  (kernels().*Op)(
+      in, w, bias, out, shape,
+      {static_cast<Activation>(activation), slope, static_cast<ConvAlgorithm>(algorithm), transformed.data},
+      threads);
 }
 
 }  // namespace
@@ -83,6 +101,28 @@ PYBIND11_MODULE(_C, m) {
 
   m.def("conv_transpose2d", &convolution<&Kernels::conv_transpose2d, true>, no_gil);
   m.def("conv2d", &convolution<&Kernels::conv2d, false>, no_gil);
+  m.def(
+      "conv_transformed_size",
+      [](bool transposed, const TensorRef& weight, const Pair& stride, const Pair& padding,
+         const Pair& dilation, int64_t groups) {
+        const TensorRef w = of_height(weight);
+        const ConvShape shape = weight_shape(w, stride, padding, dilation, groups);
+        return kernels().conv_transformed_size(transposed, w.dtype, shape);
+      },
+      no_gil);
+  m.def(
+      "conv_transform_weights",
+      [](bool transposed, const TensorRef& weight, const TensorRef& transformed, const Pair& stride,
+         const Pair& padding, const Pair& dilation, int64_t groups, int threads) {
+        const TensorRef w = of_height(weight);
+        const ConvShape shape = weight_shape(w, stride, padding, dilation, groups);
+        guard::transformed(transformed, w.dtype, kernels().conv_transformed_size(transposed, w.dtype, shape));
+        kernels().conv_transform_weights(transposed, w, transformed, shape, threads);
+      },
+      no_gil);
+  m.def(
+      "fingerprint",
+      [](const TensorRef& tensor, int threads) { return kernels().fingerprint(tensor, threads); }, no_gil);
   m.def(
       "conv_weight_grad",
       [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,

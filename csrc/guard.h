@@ -72,6 +72,19 @@ inline void epilogue(const TensorRef& bias, const TensorRef& output, int activat
           "a known activation and algorithm");
 }
 
+// The channels of a weight of either side, and its kernel.
+inline void transform(const TensorRef& weight, const ConvShape& s) {
+  require(weight.rank == 4 && is_float(weight) && has_data(weight) && weight.size[0] >= 1 &&
+              weight.size[1] >= 1 && s.groups >= 1 && s.groups <= s.small_channels &&
+              s.small_channels % s.groups == 0,
+          "a weight whose channels the groups divide");
+  for (const ConvAxis& a : {s.h, s.w}) {
+    require(a.kernel >= 1 && a.stride >= 1 && a.stride <= kMaxInt && a.dilation >= 1 &&
+                a.dilation <= kMaxInt && a.padding >= 0 && a.padding <= kMaxInt,
+            "no empty kernel, and a stride, padding and dilation that int64 can hold");
+  }
+}
+
 inline void pooling(const TensorRef& big, const TensorRef& pooled, const TensorRef& switches,
                     const PoolShape& s) {
   require(big.rank == 4 && pooled.rank == 4 && same_sizes(pooled, switches, 4),
@@ -102,6 +115,11 @@ inline void activations(const TensorRef& a, const TensorRef& b) {
 inline bool are_numbers(const TensorRef& t, int64_t count, bool wide) {
   return t.numel() >= count && (t || count == 0) && is_contiguous(t) &&
          t.dtype == (wide ? DType::kFloat64 : DType::kFloat32);
+}
+
+inline void transformed(const TensorRef& t, DType dtype, int64_t size) {
+  require(size > 0 && t.rank == 1 && t.size[0] == size && are_numbers(t, size, dtype == DType::kFloat64),
+          "as many transformed weights, of the compute type, as the weight has");
 }
 
 inline void gradients(const TensorRef& z, const TensorRef& slope, const TensorRef& penalty) {

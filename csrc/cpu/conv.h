@@ -13,6 +13,8 @@ struct ConvOptions {
   Activation activation = Activation::kNone;
   double slope = 0;  // of the leaky ReLU
   ConvAlgorithm algorithm = ConvAlgorithm::kDirect;
+  const void* transformed =
+      nullptr;  // what conv_transform_weights made of the weight, if the caller keeps it
 };
 
 }  // namespace deconvkit

@@ -2,6 +2,7 @@
 //
 // weights_once: many tiles, weights that fit the last-level cache. U of the whole layer first; then threads
 //   own chunks of tiles: V, and for each panel of output channels M over all points, and the output.
+//   A caller that keeps U (conv_transform_weights) spares both orders their weight transforms.
 // weights_streamed: few tiles or many channels (1024→512 would have 250 MB of U). V of a round of tiles
 // first;
 //   then threads own panels of output channels and transform each block of weights into L2 just before its
@@ -40,6 +41,9 @@ struct Pass {
 
   int64_t panels() const { return (s.out_channels + kPanel - 1) / kPanel; }
   int cells() const { return taps.kernel_h * taps.kernel_w; }
+  // U lies [phase][point][panel][channel][lane].
+  int64_t u_point() const { return panels() * s.in_channels * kPanel + kPad; }
+  int64_t u_size() const { return s.phases() * kPoints * u_point(); }
   int64_t weight_bytes() const {  // of U at the active points
     int64_t points = 0;
     for (int phase = 0; phase < s.phases(); ++phase) {
@@ -48,13 +52,34 @@ struct Pass {
     return points * panels() * kPanel * s.in_channels * static_cast<int64_t>(sizeof(C));
   }
 
-  void run() const {
+  // kept: U, or nullptr.
+  void run(const C* kept) const {
     // Below 256 tiles there is too little work between two reads of U.
-    if (weight_bytes() <= kMaxSharedBytes && s.tiles() > 256) {
-      weights_once();
-    } else {
-      weights_streamed();
+    if (weight_bytes() > kMaxSharedBytes || s.tiles() <= 256) return weights_streamed(kept);
+    if (!kept) {
+      C* u = workspace<C>(Slot::kShared, u_size());
+      transform_all_weights(u);
+      kept = u;
     }
+    weights_once(kept);
+  }
+
+  void transform_all_weights(C* u) const {
+    constexpr int64_t kBlock = 16;
+    const int64_t channels = s.in_channels, blocks = (channels + kBlock - 1) / kBlock;
+    parallel_for(
+        blocks * panels(), threads,
+        [&](int64_t i) {
+          const int64_t panel = i / blocks, c = i % blocks * kBlock;
+          const int64_t count = channels - c < kBlock ? channels - c : kBlock;
+          C* gathered = workspace<C>(Slot::kTaps, kBlock * cells() * kPanel);
+          w.gather_taps(taps, panel, c, c + count, gathered);
+          for (int phase = 0; phase < s.phases(); ++phase) {
+            w.transform_weights(phase, taps, gathered, count,
+                                u + phase * kPoints * u_point() + (panel * channels + c) * kPanel, u_point());
+          }
+        },
+        true);
   }
 
   // m (+)= V U over all input channels of one phase at one point; u holds the channels [c0, c1).
@@ -67,26 +92,8 @@ struct Pass {
     }
   }
 
-  void weights_once() const {
+  void weights_once(const C* u) const {
     const int64_t channels = s.in_channels, in_phases = s.in_phases(), out_phases = s.out_phases();
-    const int64_t u_point = panels() * channels * kPanel + kPad;
-    C* u = workspace<C>(Slot::kShared, s.phases() * kPoints * u_point);
-    constexpr int64_t kBlock = 16;
-    const int64_t blocks = (channels + kBlock - 1) / kBlock;
-    parallel_for(
-        blocks * panels(), threads,
-        [&](int64_t i) {
-          const int64_t panel = i / blocks, c = i % blocks * kBlock;
-          const int64_t count = channels - c < kBlock ? channels - c : kBlock;
-          C* gathered = workspace<C>(Slot::kTaps, kBlock * cells() * kPanel);
-          w.gather_taps(taps, panel, c, c + count, gathered);
-          for (int phase = 0; phase < s.phases(); ++phase) {
-            w.transform_weights(phase, taps, gathered, count,
-                                u + phase * kPoints * u_point + (panel * channels + c) * kPanel, u_point);
-          }
-        },
-        true);
-
     const int64_t chunk = channels > kDepth ? 24 : 48;
     const int64_t lanes = (channels + W::L - 1) / W::L * W::L;
     const typename W::Layout v_layout(chunk, channels, lanes < kDepth ? lanes : kDepth);
@@ -108,7 +115,7 @@ struct Pass {
                            if (!s.active(phase, p)) continue;
                            product(end - begin, v + in * v_layout.phase_stride + p * v_layout.point_stride,
                                    v_layout, 0, channels,
-                                   u + (phase * kPoints + p) * u_point + panel * channels * kPanel,
+                                   u + (phase * kPoints + p) * u_point() + panel * channels * kPanel,
                                    m + (o * kPoints + p) * m_point, accumulate);
                            accumulate = true;
                          }
@@ -120,11 +127,12 @@ struct Pass {
                  true);
   }
 
-  void weights_streamed() const {
+  void weights_streamed(const C* kept) const {
     constexpr int64_t kBlock = 64;  // input channels whose transformed weights share L2 with M
     const int64_t channels = s.in_channels, in_phases = s.in_phases(), out_phases = s.out_phases();
     const int64_t blocks = (channels + kBlock - 1) / kBlock;
-    const int64_t tiles = s.tiles(), u_point = kBlock * kPanel + kPad;
+    const int64_t tiles = s.tiles();
+    const int64_t u_stride = kept ? u_point() : kBlock * kPanel + kPad;
     // Every round transforms the weights anew: few and even rounds.
     const int64_t tile_bytes = in_phases * kPoints * blocks * kBlock * static_cast<int64_t>(sizeof(C));
     const int64_t fit = kMaxStreamBytes / tile_bytes;
@@ -149,20 +157,21 @@ struct Pass {
           panels(), threads,
           [&](int64_t panel) {
             C* gathered = workspace<C>(Slot::kTaps, kBlock * cells() * kPanel);
-            C* u = workspace<C>(Slot::kWeights, kPoints * u_point);
+            C* own = kept ? nullptr : workspace<C>(Slot::kWeights, kPoints * u_stride);
             C* m = workspace<C>(Slot::kProducts, out_phases * kPoints * m_point);
             w.clear_silent_points(count, m, m_point);
             for (int64_t c = 0; c < channels; c += kBlock) {
               const int64_t depth = channels - c < kBlock ? channels - c : kBlock;
-              w.gather_taps(taps, panel, c, c + depth, gathered);
+              if (!kept) w.gather_taps(taps, panel, c, c + depth, gathered);
               bool written[kPoints] = {};
               for (int phase = 0; phase < s.phases(); ++phase) {
                 const int in = in_phases > 1 ? phase : 0, o = out_phases > 1 ? phase : 0;
-                w.transform_weights(phase, taps, gathered, depth, u, u_point);
+                const C* u = kept ? kept + phase * kPoints * u_stride + (panel * channels + c) * kPanel : own;
+                if (!kept) w.transform_weights(phase, taps, gathered, depth, own, u_stride);
                 for (int p = 0; p < kPoints; ++p) {
                   if (!s.active(phase, p)) continue;
                   product(count, v + in * v_layout.phase_stride + p * v_layout.point_stride, v_layout, c,
-                          c + depth, u + p * u_point, m + (o * kPoints + p) * m_point,
+                          c + depth, u + p * u_stride, m + (o * kPoints + p) * m_point,
                           c > 0 || (in > 0 && written[p]));
                   written[p] = true;
                 }
@@ -224,17 +233,44 @@ bool conv_winograd(bool transposed, const TensorRef& input, const TensorRef& wei
   for_compute_type(input.dtype, s.h, [&](auto compute, auto rows) {
     using C = typename decltype(compute)::type;
     for (int64_t g = 0; g < shape.groups; ++g) {
-      Pass<C, decltype(rows)::value>{s,
-                                     Image::of(input, g * s.in_channels, s.in_channels),
-                                     Image::of(output, g * s.out_channels, s.out_channels),
-                                     make_taps(weight, transposed, g, shape.group_small()),
-                                     bias,
-                                     options,
-                                     threads}
-          .run();
+      const Pass<C, decltype(rows)::value> pass{s,
+                                                Image::of(input, g * s.in_channels, s.in_channels),
+                                                Image::of(output, g * s.out_channels, s.out_channels),
+                                                make_taps(weight, transposed, g, shape.group_small()),
+                                                bias,
+                                                options,
+                                                threads};
+      const C* kept = static_cast<const C*>(options.transformed);
+      pass.run(kept ? kept + g * pass.u_size() : nullptr);
     }
   });
   return true;
+}
+
+int64_t conv_transformed_size(bool transposed, DType dtype, const ConvShape& shape) {
+  WinogradShape s;
+  if (!make_shape(transposed, shape, s)) return 0;
+  int64_t size = 0;
+  for_compute_type(dtype, s.h, [&](auto compute, auto rows) {
+    using C = typename decltype(compute)::type;
+    const Pass<C, decltype(rows)::value> pass{s, {}, {}, {}, {}, {}, 1};
+    size = shape.groups * pass.u_size();
+  });
+  return size;
+}
+
+void conv_transform_weights(bool transposed, const TensorRef& weight, const TensorRef& transformed,
+                            const ConvShape& shape, int threads) {
+  WinogradShape s;
+  if (!make_shape(transposed, shape, s)) return;
+  for_compute_type(weight.dtype, s.h, [&](auto compute, auto rows) {
+    using C = typename decltype(compute)::type;
+    for (int64_t g = 0; g < shape.groups; ++g) {
+      const Pass<C, decltype(rows)::value> pass{
+          s, {}, {}, make_taps(weight, transposed, g, shape.group_small()), {}, {}, threads};
+      pass.transform_all_weights(transformed.as<C>() + g * pass.u_size());
+    }
+  });
 }
 
 // dU[p][c][k] = Σ_tiles V[p][tile][c] (A dy)[p][tile][k], with V of the small side and dy on the large one:

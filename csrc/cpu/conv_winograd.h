@@ -7,9 +7,13 @@
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
-// Each returns false, having done nothing, where the shape is not Winograd's (geometry/winograd.h).
+// The first and the last return false, having done nothing, where the shape is not Winograd's
+// (geometry/winograd.h).
 bool conv_winograd(bool transposed, const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                    const TensorRef& output, const ConvShape& shape, const ConvOptions& options, int threads);
+int64_t conv_transformed_size(bool transposed, DType dtype, const ConvShape& shape);
+void conv_transform_weights(bool transposed, const TensorRef& weight, const TensorRef& transformed,
+                            const ConvShape& shape, int threads);
 bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
                                const ConvShape& shape, int threads);
 

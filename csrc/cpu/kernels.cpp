@@ -17,8 +17,11 @@ void conv_transpose2d(const TensorRef&, const TensorRef&, const TensorRef&, cons
                       const ConvShape&, const ConvOptions&, int);
 void conv2d(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, const ConvShape&,
             const ConvOptions&, int);
+int64_t conv_transformed_size(bool, DType, const ConvShape&);
+void conv_transform_weights(bool, const TensorRef&, const TensorRef&, const ConvShape&, int);
 void conv_weight_grad(const TensorRef&, const TensorRef&, const TensorRef&, const ConvShape&, ConvAlgorithm,
                       int);
+uint64_t fingerprint(const TensorRef&, int);
 void sparse_sigmoid(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
                     double, double, int);
 void sparse_kl(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, double, double, int);
@@ -38,7 +41,10 @@ const Kernels& kernel_table() {
       max_unpool2d_backward,
       conv_transpose2d,
       conv2d,
+      conv_transformed_size,
+      conv_transform_weights,
       conv_weight_grad,
+      fingerprint,
       sparse_sigmoid,
       sparse_kl,
       sparse_kl_from_sums,

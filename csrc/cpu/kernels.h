@@ -34,8 +34,16 @@ struct Kernels {
                            int threads);
   void (*conv2d)(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                  const TensorRef& output, const ConvShape& shape, const ConvOptions& options, int threads);
+  // Winograd's transformed weights, for a caller that uses a weight again: how many elements of the compute
+  // type they take (0: not Winograd's), and the transform. Sizes of the two sides do not matter to either.
+  int64_t (*conv_transformed_size)(bool transposed, DType dtype, const ConvShape& shape);
+  void (*conv_transform_weights)(bool transposed, const TensorRef& weight, const TensorRef& transformed,
+                                 const ConvShape& shape, int threads);
   void (*conv_weight_grad)(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
                            const ConvShape& shape, ConvAlgorithm algorithm, int threads);
+
+  // A hash of a dense tensor's bytes: equal for equal bytes, and different for a change of one element.
+  uint64_t (*fingerprint)(const TensorRef& tensor, int threads);
 
   // The sparsity penalty. z, activations and their gradients are (batch, outer, units, inner), contiguous in
   // the last two dimensions, any strides in the first two; each of the `batch` problems has its own ρ̂.

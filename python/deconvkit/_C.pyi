@@ -78,6 +78,7 @@ def conv_transpose2d(
     slope: float,
     algorithm: int,
     threads: int,
+    transformed: Ref | None,
 ) -> None: ...
 def conv2d(
     input: Ref,
@@ -92,7 +93,22 @@ def conv2d(
     slope: float,
     algorithm: int,
     threads: int,
+    transformed: Ref | None,
 ) -> None: ...
+def conv_transformed_size(
+    transposed: bool, weight: Ref, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> int: ...
+def conv_transform_weights(
+    transposed: bool,
+    weight: Ref,
+    transformed: Ref,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    threads: int,
+) -> None: ...
+def fingerprint(tensor: Ref, threads: int) -> int: ...
 def conv_weight_grad(
     small: Ref,
     large: Ref,

@@ -72,6 +72,17 @@ ConvOptions any_options(Random& random) {
   return options;
 }
 
+Tensor any_transformed(Random& random, const Kernels& kernels, bool transposed, const ConvCase& c,
+                       ConvOptions& options) {
+  const int64_t size = kernels.conv_transformed_size(transposed, c.dtype, c.shape);
+  if (options.algorithm != ConvAlgorithm::kWinograd || size == 0 || random.one_in(2)) return {};
+  const DType compute = c.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+  Tensor transformed(compute, {size}, Tensor::kOutput);
+  kernels.conv_transform_weights(transposed, c.weight, transformed, c.shape, c.threads);
+  options.transformed = transformed.ref().data;
+  return transformed;
+}
+
 double activated(double x, const ConvOptions& options) {
   switch (options.activation) {
     case Activation::kReLU:

@@ -17,6 +17,9 @@ ConvCase any_conv(Random& random);
 void fill_conv(Random& random, Tensor& tensor);
 Tensor any_bias(Random& random, DType dtype, int64_t channels);
 ConvOptions any_options(Random& random);
+// Winograd's transformed weights, which half of its calls take ready-made.
+Tensor any_transformed(Random& random, const Kernels& kernels, bool transposed, const ConvCase& c,
+                       ConvOptions& options);
 double activated(double x, const ConvOptions& options);
 
 // What a sum of products comes to, and the sum of their magnitudes, which bounds rounding errors.

@@ -7,7 +7,8 @@ NATIVE_TEST(conv2d) {
   fill_conv(random, c.large);
   fill_conv(random, c.weight);
   const Tensor bias = any_bias(random, c.dtype, c.shape.small_channels);
-  const ConvOptions options = any_options(random);
+  ConvOptions options = any_options(random);
+  const Tensor transformed = any_transformed(random, kernels, false, c, options);
   kernels.conv2d(c.large, c.weight, bias, c.small, c.shape, options, c.threads);
   const ConvShape& s = c.shape;
   std::vector<Sum> sums(c.small.numel());

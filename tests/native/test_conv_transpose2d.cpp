@@ -7,7 +7,8 @@ NATIVE_TEST(conv_transpose2d) {
   fill_conv(random, c.small);
   fill_conv(random, c.weight);
   const Tensor bias = any_bias(random, c.dtype, c.shape.large_channels);
-  const ConvOptions options = any_options(random);
+  ConvOptions options = any_options(random);
+  const Tensor transformed = any_transformed(random, kernels, true, c, options);
   kernels.conv_transpose2d(c.small, c.weight, bias, c.large, c.shape, options, c.threads);
   const ConvShape& s = c.shape;
   std::vector<Sum> sums(c.large.numel());

@@ -155,8 +155,8 @@ class _Recorder:
 
     def __getattr__(self, name):
         def call(*args):
-            code = args[-2]
-            self.used = next(key for key, value in ALGORITHM_CODES.items() if value == code)
+            if name in ("conv2d", "conv_transpose2d"):
+                self.used = next(key for key, value in ALGORITHM_CODES.items() if value == args[-3])
             return getattr(_C, name)(*args)
 
         return call

@@ -7,7 +7,7 @@ tells them apart is the flag ``transposed``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,13 +16,22 @@ from deconvkit.ops import _convolution as common
 from deconvkit.ops import _library as library
 from deconvkit.ops import _torch_convolution
 from deconvkit.ops._algorithm import resolve
+from deconvkit.ops._kept_weights import KeptWeights
 
 Pair = tuple[int, int]
 Call = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(input, weight, bias) -> output, of one geometry and one pair of shapes."""
 
-Planned = tuple[tuple[Any, ...], Call]
-"""The op's arguments after the tensors, and the call that they come down to."""
+
+class Plan(NamedTuple):
+    """What the arguments come down to: the call, and the one for inference, which may keep things."""
+
+    call: Call
+    inference: Call
+
+
+Planned = tuple[tuple[Any, ...], Plan]
+"""The op's arguments after the tensors, and the plan."""
 
 # ---------------------------------------------------------------------------------------------- registration
 
@@ -46,7 +55,7 @@ def register(transposed: bool) -> library.Op:
 
     def impl(input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
         with library.no_autocast(input):
-            return plan(transposed, input, weight, geometry)(input, weight, bias)
+            return plan(transposed, input, weight, geometry).call(input, weight, bias)
 
     def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
         return batching_rule(op, info, in_dims, *args)
@@ -62,7 +71,7 @@ def register(transposed: bool) -> library.Op:
     return op
 
 
-def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, ...]) -> Call:
+def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, ...]) -> Plan:
     """All that shapes, dtype and device decide, once: what remains to be done for each call."""
     stride, padding, dilation, size, groups, activation, slope, algorithm = geometry
     name = "conv_transpose2d" if transposed else "conv2d"
@@ -70,7 +79,8 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
         algorithm = resolve(name, input, weight, size, stride, dilation, groups)
     if algorithm == "torch":
         by_torch = _torch_convolution.conv_transpose2d if transposed else _torch_convolution.conv2d
-        return by_torch(input, weight, stride, padding, dilation, size, groups, activation, slope)
+        torchs = by_torch(input, weight, stride, padding, dilation, size, groups, activation, slope)
+        return Plan(torchs, torchs)
 
     kernel = getattr(library.native(input), name)
     codes = common.ACTIVATION_CODES[activation], slope, common.ALGORITHM_CODES[algorithm]
@@ -78,14 +88,29 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
     channels = common.out_channels(weight, groups, transposed)
     allocate, ref, threads = common.allocate, library.ref, torch.get_num_threads
 
-    def call(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def call(
+        input: Tensor, weight: Tensor, bias: Tensor | None, transformed: library.Ref | None = None
+    ) -> Tensor:
         output = allocate(input, weight, channels, size)
         kernel(
-            ref(input), ref(weight), None if bias is None else ref(bias), ref(output), *arguments, threads()
+            ref(input),
+            ref(weight),
+            None if bias is None else ref(bias),
+            ref(output),
+            *arguments,
+            threads(),
+            transformed,
         )
         return output
 
-    return call
+    if algorithm != "winograd":
+        return Plan(call, call)
+    kept = KeptWeights(transposed, stride, padding, dilation, groups)
+
+    def inference(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return call(input, weight, bias, library.optional_ref(kept.get(weight, threads())))
+
+    return Plan(call, inference)
 
 
 # ------------------------------------------------------------------------------------------------------ call
@@ -148,7 +173,7 @@ def run(
     ):
         output = function.apply_plain(input, weight, bias, planned)
     else:
-        output = planned[1](input, weight, bias)
+        output = planned[1].inference(input, weight, bias)
     return output.squeeze(0) if unbatched else output
 
 
@@ -223,7 +248,7 @@ def shorten(function: type[Function]) -> None:
     # The same as forward and setup_context, in one function and with one argument for all that are no
     # tensors: each argument and each further call costs apply() time.
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, planned: Planned) -> Tensor:
-        geometry, call = planned
+        geometry, (call, _) = planned
         output = call(input, weight, bias)
         _save(ctx, input, weight, output, geometry)
         return output
