@@ -49,7 +49,7 @@ def convolution(name: str, algorithm: str) -> dict[str, Callable[[], Any]]:
     y = torch.empty(1, 4, 1, 10 if transposed else 6)
     native = _C.conv_transpose2d if transposed else _C.conv2d
     refs = library.ref(x), library.ref(w), library.ref(b), library.ref(y)
-    geometry = (1, 1), (0, 0), (1, 1), 1, 0, 0.0, 0, torch.get_num_threads()
+    geometry = (1, 1), (0, 0), (1, 1), 1, 0, 0.0, 0, torch.get_num_threads(), None
     if flat:
         x, w, y = x.squeeze(2), w.squeeze(2), y.squeeze(2)
     trained = w.clone().requires_grad_()
