@@ -1,7 +1,8 @@
 // exp, sigmoid and tanh of vectors of float or double, any width; one element is a vector of one lane.
 //
-// exp(x) = 2^n e^r with n = round(x / ln 2), |r| <= ln(2) / 2: Cody-Waite reduction and a polynomial. Results
-// are within 2 (exp), 3 (sigmoid, tanh) ulp, into the denormals; infinities and NaN come out as they should.
+// exp(x) = 2^n e^r with n = round(x / ln 2), |r| <= ln(2) / 2: Cody-Waite reduction and a polynomial, shorter
+// where sixteenths of n are looked up. Results are within 2 (exp), 3 (sigmoid, tanh) ulp, into the denormals;
+// infinities and NaN come out as they should.
 #pragma once
 #include <cstdint>
 
@@ -67,6 +68,15 @@ inline V abs(V x) {
   return bit_cast<V>(bit_cast<Bits>(x) & ~(Bits{} + sign));
 }
 
+// -|x|.
+template <class V>
+inline V negative_abs(V x) {
+  using Bits = BitsOf<V>;
+  using T = Element<V>;
+  constexpr typename Exp<T>::Bits sign = typename Exp<T>::Bits{1} << (8 * sizeof(T) - 1);
+  return bit_cast<V>(bit_cast<Bits>(x) | (Bits{} + sign));
+}
+
 template <class V>
 inline V copy_sign(V x, V sign_of) {
   using Bits = BitsOf<V>;
@@ -92,11 +102,30 @@ inline Reduced<V> reduce(V x, V round) {
   return {bit_cast<V>(bit_cast<BitsOf<V>>(shifted) << E::kMantissa), p * (r * r) + r};
 }
 
+// Vectors of 16 floats look 2^(i/16) up in a vector: |r| <= ln(2) / 32, and three multiplications fewer.
+template <class V>
+constexpr bool kLooksUp = sizeof(V) == 64 && sizeof(Element<V>) == 4;
+
+// Bits of 2^(i/16), less i << 19: adding n << 19 gives those of 2^(n/16), for n % 16 = i.
+constexpr int32_t kSixteenths[16] = {0x3f800000, 0x3f7daac3, 0x3f7b95c2, 0x3f79c3d3, 0x3f7837f0, 0x3f76f532,
+                                     0x3f75fed7, 0x3f75583f, 0x3f7504f3, 0x3f7508a4, 0x3f75672a, 0x3f76248c,
+                                     0x3f7744fd, 0x3f78ccdf, 0x3f7ac0c7, 0x3f7d257d};
+
 // e^x for x <= 0 or NaN.
 template <class V>
 inline V exp_nonpositive(V x) {
   using E = Exp<Element<V>>;
   x = x < E::kLow ? V{} + E::kLow : x;
+  if constexpr (kLooksUp<V>) {
+    using Bits = BitsOf<V>;
+    const V shifted = x * (16 * E::kLog2e) + (E::kRound + 16 * E::kShift);
+    const V n = shifted - (E::kRound + 16 * E::kShift);
+    const V r = (x - n * (E::kLn2High / 16)) - n * (E::kLn2Low / 16);
+    const V p = (r * (1.f / 6) + 0.5f) * (r * r) + r;
+    const Bits index = bit_cast<Bits>(shifted), table = bit_cast<Bits>(kSixteenths);
+    const V scale = bit_cast<V>(__builtin_shuffle(table, index) + (index << 19));
+    return (p * scale + scale) * E::kDown;
+  }
   const auto [scale, expm1_r] = reduce(x, V{} + (E::kRound + (E::kBias + E::kShift)));
   return (expm1_r * scale + scale) * E::kDown;
 }
@@ -121,7 +150,7 @@ struct SigmoidPair {
 };
 template <class V>
 inline SigmoidPair<V> sigmoid_pair(V x) {
-  const V t = vector_math::exp_nonpositive(-vector_math::abs(x));  // e^-|x|
+  const V t = vector_math::exp_nonpositive(vector_math::negative_abs(x));  // e^-|x|
   const V large = 1 / (1 + t), small = t * large;
   const auto negative = x < 0;
   return {negative ? small : large, negative ? large : small};
@@ -136,8 +165,8 @@ inline V sigmoid_vec(V x) {
 // σ'(x) = σ(x) (1 - σ(x)), even in x and without cancellation.
 template <class V>
 inline V sigmoid_slope_vec(V x) {
-  const V t = vector_math::exp_nonpositive(-vector_math::abs(x));
-  return t / ((1 + t) * (1 + t));
+  const V t = vector_math::exp_nonpositive(vector_math::negative_abs(x)), y = 1 / (1 + t);
+  return t * y * y;
 }
 
 // tanh(x) = -u / (2 + u) with u = e^(-2|x|) - 1, and x's sign.
