@@ -1,5 +1,7 @@
 """Scratch memory that the system refuses."""
 
+import pytest
+
 from tests.test_package import output_of
 
 
@@ -71,3 +73,40 @@ def test_refused_scratch_memory_of_pooling() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
     """)
     assert "deconvkit: the system refused" in printed
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "deconvkit.conv_transpose2d(ones(8, 64, 9, 9), ones(64, 32, 16, 16), stride=8, algorithm=algorithm)",
+        "deconvkit.conv2d(ones(2, 768, 40, 40), ones(32, 768, 17, 17), None, 8, 8, algorithm=algorithm)",
+        "deconvkit.conv2d(ones(8, 2048, 16, 16), ones(56, 2048, 3, 3), None, 1, 1, algorithm=algorithm)",
+        "torch.ops.deconvkit.conv_weight_grad("
+        "ones(9, 1024, 14, 14), ones(9, 1024, 14, 14), (3, 3), *[(1, 1)] * 3, 1, False, algorithm)",
+    ],
+    ids=["many phases", "many phases and channels", "transformed weights", "weight gradient"],
+)
+def test_scratch_memory_of_a_thread(call) -> None:
+    """At most 64 MB, of either algorithm and here of both."""
+    printed = output_of(f"""
+        import ctypes
+
+        import torch
+        from torch import ones
+
+        import deconvkit
+
+        def megabytes(name):
+            with open("/proc/self/status") as status:
+                (line,) = (line for line in status if line.startswith(name))
+            return int(line.split()[1]) / 1024
+
+        torch.set_num_threads(1)
+        for algorithm in ("direct", "winograd"):
+            before = megabytes("VmRSS")
+            {call}
+            ctypes.CDLL(None).malloc_trim(0)
+            print(megabytes("VmRSS") - before)
+    """)
+    direct, winograd = map(float, printed.split())
+    assert 1 < direct + winograd < 64

@@ -22,6 +22,8 @@ namespace {
 constexpr int64_t kDepth = 128;                         // input channels a GEMM call sums in registers
 constexpr int64_t kMaxSharedBytes = int64_t{16} << 20;  // of U in weights_once
 constexpr int64_t kMaxStreamBytes = int64_t{20} << 20;  // of V in weights_streamed
+constexpr int64_t kMaxProductBytes = int64_t{8} << 20;  // of M in the weight gradient, a thread
+constexpr int64_t kMaxSumBytes = int64_t{32} << 20;     // of its sums between rounds
 constexpr int64_t kMaxTiles = 128;                      // whose M stays near in weights_streamed
 
 template <class C, int PH>
@@ -136,7 +138,7 @@ struct Pass {
     // Every round transforms the weights anew: few and even rounds.
     const int64_t tile_bytes = in_phases * kPoints * blocks * kBlock * static_cast<int64_t>(sizeof(C));
     const int64_t fit = kMaxStreamBytes / tile_bytes;
-    const int64_t most = fit > kMaxTiles ? kMaxTiles : fit > Gemm::kRows ? fit : Gemm::kRows;
+    const int64_t most = fit > kMaxTiles ? kMaxTiles : fit > 1 ? fit : 1;
     const int64_t rounds = (tiles + most - 1) / most, round = (tiles + rounds - 1) / rounds;
     for (int64_t begin = 0; begin < tiles; begin += round) {
       const int64_t end = begin + round < tiles ? begin + round : tiles, count = end - begin;
@@ -296,39 +298,52 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
     const int phases = s.phases();
     // A round: tiles whose V is shared and whose M stays near. A block of channels' U is turned into taps at
     // once.
-    constexpr int64_t kRound = kDepth * 36 / kPoints;
-    const int64_t round = tiles < kRound ? tiles : kRound;
+    const auto most = [](int64_t bytes, int64_t tile_numbers) {
+      return bytes / (tile_numbers * static_cast<int64_t>(sizeof(C)));
+    };
+    int64_t round = kDepth * 36 / kPoints;
+    for (int64_t limit : {tiles, most(kMaxStreamBytes, kPoints * blocks * kBlock),
+                          most(kMaxProductBytes, phases * kPoints * kPanel)}) {
+      round = limit < 1 ? 1 : limit < round ? limit : round;
+    }
     const bool one_round = round == tiles;
     const int64_t u_point = kBlock * kPanel + W::kPad, m_point = round * kPanel + W::kPad;
     const typename W::Layout v_layout(round, channels, kBlock);
     const int64_t v_size = v_layout.phase_stride, sum_size = channels * cells * kPanel;
+    // With several rounds, panels whose sums are kept meanwhile; V is made anew for each lot of them.
+    const int64_t kept = most(kMaxSumBytes, sum_size);
+    const int64_t rounds = (tiles + round - 1) / round;
+    const int64_t lot = one_round || kept >= panels ? panels : kept > threads ? kept : threads;
+    const int64_t lots = (panels + lot - 1) / lot;
     for (int64_t g = 0; g < shape.groups; ++g) {
       const Image in = Image::of(small, g * s.in_channels, s.in_channels);
       const Image out = Image::of(large, g * s.out_channels, s.out_channels);
       const Taps taps = make_taps(grad_weight, true, g, shape.group_small());
-      C* v = workspace<C>(Slot::kShared, v_size + (one_round ? 0 : panels * sum_size));
-      for (int64_t begin = 0; begin < tiles; begin += round) {
+      C* v = workspace<C>(Slot::kShared, v_size + (one_round ? 0 : lot * sum_size));
+      for (int64_t i = 0; i < lots * rounds; ++i) {
+        const int64_t first_panel = i / rounds * lot, begin = i % rounds * round;
         const int64_t count = tiles - begin < round ? tiles - begin : round;
         constexpr int64_t kRun = W::kStrip;
         parallel_for(
             blocks * ((count + kRun - 1) / kRun), threads,
-            [&](int64_t i) {
-              const int64_t c = i % blocks * kBlock, first = i / blocks * kRun;
+            [&](int64_t j) {
+              const int64_t c = j % blocks * kBlock, first = j / blocks * kRun;
               w.transform_input(in, begin + first, begin + (first + kRun < count ? first + kRun : count), c,
                                 c + kBlock < channels ? c + kBlock : channels, v + first * v_layout.block,
                                 v_layout);
             },
             true);
         parallel_for(
-            panels, threads,
-            [&](int64_t panel) {
+            panels - first_panel < lot ? panels - first_panel : lot, threads,
+            [&](int64_t place) {
+              const int64_t panel = first_panel + place;
               C* m = workspace<C>(Slot::kProducts, phases * kPoints * m_point);
               C* u = workspace<C>(Slot::kWeights, kPoints * u_point);
               C* block_sum = workspace<C>(Slot::kTaps, kBlock * cells * kPanel);
               w.transform_output_gradient(out, begin, begin + count, panel, m, m_point);
               for (int64_t c = 0; c < channels; c += kBlock) {
                 const int64_t width = channels - c < kBlock ? channels - c : kBlock;
-                C* sum = one_round ? block_sum : v + v_size + panel * sum_size + c * cells * kPanel;
+                C* sum = one_round ? block_sum : v + v_size + place * sum_size + c * cells * kPanel;
                 if (begin == 0) {
                   for (int64_t i = 0; i < width * cells * kPanel; ++i) sum[i] = 0;
                 }

@@ -57,6 +57,11 @@ def test_other_devices_compute_by_torch(op: str) -> None:
         ("direct", "conv2d", ((4, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((1, 3, 13, 13), (16, 3, 3, 3)), {"padding": 1}),
         ("torch", "conv2d", ((8, 64, 57, 57), (64, 1, 3, 3)), {"groups": 64}),
+        # Few pixels for the weights.
+        ("torch", "conv2d", ((1, 64, 13, 13), (256, 64, 1, 1)), {}),
+        ("torch", "conv2d", ((1, 512, 7, 7), (256, 512, 5, 5)), {"stride": 2, "padding": 2}),
+        ("direct", "conv2d", ((1, 128, 7, 7), (256, 128, 3, 3)), {"padding": 1}),
+        ("direct", "conv_transpose2d", ((1, 512, 7, 7), (512, 256, 5, 5)), {"stride": 2, "padding": 2}),
         ("direct", "conv2d", ((8, 64, 57, 57), (64, 16, 3, 3)), {"groups": 4, "stride": 2}),
     ],
 )

@@ -71,3 +71,14 @@ def test_rounds(
         assert relative_rms(got.double(), exact) < bound
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_weight_gradient_whose_sums_are_kept_in_lots() -> None:
+    small, large = torch.randn(5, 1088, 17, 14), torch.randn(5, 992, 17, 14)
+    geometry = (3, 3), (1, 1), (1, 1), (1, 1), 1, False
+    winograd, direct = (
+        torch.ops.deconvkit.conv_weight_grad(small, large, *geometry, algorithm)
+        for algorithm in ("winograd", "direct")
+    )
+    error = (winograd - direct).norm() / direct.norm()
+    assert error < 1e-5

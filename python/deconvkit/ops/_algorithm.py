@@ -102,6 +102,15 @@ def convolves_few_channels(p: Problem) -> bool:
     return p.op == "conv2d" and few and p.products >= 2e6 and made < 2**24
 
 
+def convolves_few_pixels(p: Problem) -> bool:
+    """The weights are most of what must be read, and are packed for few products each."""
+    pixels = p.batch * math.prod(p.small)
+    weights = p.small_channels * p.large_channels // p.groups * math.prod(p.kernel)
+    return p.op == "conv2d" and (
+        (pixels <= 64 and weights >= 2**20) or (pixels <= 256 and math.prod(p.kernel) == 1)
+    )
+
+
 def _winograd_tiles(p: Problem) -> tuple[float, float]:
     """Tiles of 4x4 (1x4), and how many products the direct algorithm needs for one of Winograd's.
 
@@ -130,12 +139,14 @@ def is_winograds(p: Problem) -> bool:
     fewest = min(p.small_channels, p.large_channels) // p.groups
     work = tiles * fewest
     if _multiplies_bfloat16(p):
-        return p.op != "conv_weight_grad" and saved >= 3.2 and fewest >= 48 and work >= 2048
+        if p.op == "conv_transpose2d":
+            return saved >= 2.5 and fewest >= 48 and work >= (2048 if saved >= 3.2 else 16384)
+        return p.op == "conv2d" and saved >= 3.2 and fewest >= 48 and work >= 2048
     if p.op == "conv_weight_grad":
         return saved >= 2 and fewest >= 48 and work >= 4096
     if p.kernel[0] == 1:
         return saved >= 1.5 and fewest >= 32 and work >= 2048
-    return saved >= 2 and fewest >= (16 if saved >= 3 else 48) and work >= 512
+    return saved >= 2 and tiles >= 8 and fewest >= (16 if saved >= 3 else 48) and work >= 512
 
 
 def is_torchs_bfloat16(p: Problem) -> bool:
@@ -156,6 +167,7 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (is_on_another_device, Choice("torch", "deconvkit's convolutions compute on the CPU only")),
     (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
     (convolves_few_channels, Choice("torch", "a first layer, or 8 channels or fewer: torch is faster")),
+    (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
     (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 by an instruction of its own")),
 )
