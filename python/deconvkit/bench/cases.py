@@ -155,7 +155,7 @@ def by_torch(model: nn.Module) -> nn.Module:
 
 
 def _dcgan_generator(layer: Generator, dtype: torch.dtype, layout: str, libraries: set[str]) -> Setup:
-    model: Any = DCGANGenerator(*layer.arguments)
+    model: Any = DCGANGenerator(**layer.arguments)
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -265,9 +265,14 @@ class Generator(Layer):
     channels: int = 3
 
     @property
-    def arguments(self) -> tuple[int, ...]:
+    def arguments(self) -> dict[str, Any]:
         """Arguments of the model."""
-        return (self.latent_size, self.base_channels, self.image_size, self.channels)
+        return {
+            "latent_size": self.latent_size,
+            "base_channels": self.base_channels,
+            "image_size": self.image_size,
+            "channels": self.channels,
+        }
 
     @property
     def shape(self) -> str:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from deconvkit.losses import SparseAutoencoderLoss, sparse_autoencoder_cost
+from deconvkit.models._layers import require_sizes
 from deconvkit.nn import SparseSigmoid
 
 
@@ -17,19 +19,6 @@ class SparseAutoencoderOutput(NamedTuple):
     reconstruction: Tensor  # (M, D), in (0, 1)
     code: Tensor  # (M, N), in (0, 1)
     penalty: Tensor  # (), β Σ_j KL(ρ‖ρ̂_j)
-
-
-class SparseAutoencoderLoss(NamedTuple):
-    """The three terms of the cost, each a scalar; :attr:`total` is what is minimised."""
-
-    reconstruction: Tensor
-    weight_decay: Tensor
-    sparsity: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """J, the sum of the three terms."""
-        return self.reconstruction + self.weight_decay + self.sparsity
 
 
 class SparseAutoencoder(nn.Module):
@@ -75,9 +64,7 @@ class SparseAutoencoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("in_features", in_features), ("code_size", code_size)):
-            if value < 1:
-                raise ValueError(f"SparseAutoencoder: {name}: expected an int >= 1, got {value!r}")
+        require_sizes("SparseAutoencoder", in_features=in_features, code_size=code_size)
         if not weight_decay >= 0:
             raise ValueError(f"SparseAutoencoder: weight_decay: expected a number >= 0, got {weight_decay!r}")
         self.weight_decay = weight_decay
@@ -93,6 +80,16 @@ class SparseAutoencoder(nn.Module):
             nn.init.uniform_(layer.weight, -bound, bound)
             nn.init.zeros_(layer.bias)
 
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, but for ``group``."""
+        return {
+            "in_features": self.encoder.in_features,
+            "code_size": self.encoder.out_features,
+            "rho": self.sparse_sigmoid.rho,
+            "beta": self.sparse_sigmoid.beta,
+            "weight_decay": self.weight_decay,
+        }
+
     def encode(self, input: Tensor) -> Tensor:
         """The code, σ(W1 x + b1): (M, D) → (M, N)."""
         return torch.sigmoid(self.encoder(input))
@@ -107,12 +104,7 @@ class SparseAutoencoder(nn.Module):
         return SparseAutoencoderOutput(self.decode(code), code, penalty)
 
     def loss_terms(self, output: SparseAutoencoderOutput, target: Tensor) -> SparseAutoencoderLoss:
-        """The cost of a batch, term by term.
-
-            J = (1/2M) Σ‖x̂ − x‖² + (λ/2)(‖W1‖² + ‖W2‖²) + β Σ_j KL(ρ‖ρ̂_j)
-
-        The first term is the sum over the values of a sample and the mean over the samples; the second has no
-        biases; in the third ρ̂_j is the mean of unit j over the batch.
+        """:func:`deconvkit.losses.sparse_autoencoder_cost` of a batch, term by term.
 
         Args:
             output: what the forward gave.
@@ -123,18 +115,10 @@ class SparseAutoencoder(nn.Module):
 
         Raises:
             ValueError: ``target`` has another shape than the reconstruction.
-
-        Source: the lecture's "autoencoder cost function", with the mean and the weight decay of Ng's notes.
         """
-        if target.shape != output.reconstruction.shape:
-            raise ValueError(
-                f"SparseAutoencoder.loss: target: expected shape {tuple(output.reconstruction.shape)}, "
-                f"got {tuple(target.shape)}"
-            )
-        difference = output.reconstruction - target
-        squares = self.encoder.weight.square().sum() + self.decoder.weight.square().sum()
-        return SparseAutoencoderLoss(
-            difference.square().sum() / (2 * target.shape[0]), self.weight_decay / 2 * squares, output.penalty
+        weights = self.encoder.weight, self.decoder.weight
+        return sparse_autoencoder_cost(
+            output.reconstruction, target, output.penalty, weights, self.weight_decay
         )
 
     def loss(self, output: SparseAutoencoderOutput, target: Tensor) -> Tensor:
