@@ -37,7 +37,7 @@ def test_shapes_are_what_torch_computes(op: str, layer: Layer) -> None:
             assert output.shape == layer.pooled_shape
         elif isinstance(layer, Generator):
             latent = torch.empty(layer.batch, layer.latent_size)
-            image = DCGANGenerator(*layer.arguments)(latent)
+            image = DCGANGenerator(**layer.arguments)(latent)
             assert layer.shape.endswith(" -> " + "x".join(map(str, image.shape)))
 
 
