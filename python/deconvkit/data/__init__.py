@@ -1,1 +1,1 @@
-"""Small data sets and how networks want them."""
+"""Data of the recipes: what ships in dependencies' wheels, and readers of what users have."""

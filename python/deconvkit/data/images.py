@@ -1,0 +1,102 @@
+"""Images from files: one, or a folder of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+class DataError(ValueError):
+    """A file or folder that is not what was wanted, told in one line."""
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """An image file as RGB, (H, W, 3) uint8.
+
+    Raises:
+        DataError: no such file, or none that pillow can read.
+    """
+    from PIL import Image, ImageOps
+
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: expected an image file, got none of that name")
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path}: expected an image, got a file that cannot be read as one ({reason})"
+        ) from error
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The image files of a folder and of its subfolders, sorted.
+
+    Raises:
+        DataError: no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        kind = "a file" if folder.exists() else "nothing of that name"
+        raise DataError(f"{folder}: expected a folder of images, got {kind}")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise DataError(
+            f"{folder}: expected images ({', '.join(SUFFIXES[:4])}, ...), got a folder without any"
+        )
+    return files
+
+
+def sample_photographs_in_colour() -> dict[str, NDArray[np.uint8]]:
+    """Photographs that ship with scikit-learn and scikit-image, (H, W, 3) uint8; nothing is downloaded."""
+    import skimage
+    from sklearn.datasets import load_sample_image
+
+    photographs = {name: np.asarray(load_sample_image(f"{name}.jpg")) for name in ("china", "flower")}
+    folder = Path(skimage.__file__).parent / "data"
+    for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"):
+        photographs[name.split(".")[0]] = read_image(folder / name)
+    return photographs
+
+
+def random_crops(
+    images: Sequence[NDArray[Any]], count: int, size: int, generator: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Square crops of random places and scales, resized to size×size: (count, size, size, 3) uint8.
+
+    A crop's side is between ``size`` and the image's shorter side, uniformly in its logarithm; half of the
+    crops are mirrored. Each image gives a share by its area.
+
+    Raises:
+        DataError: no image, or one smaller than a crop.
+    """
+    from PIL import Image
+
+    if not images:
+        raise DataError("random_crops: images: expected at least one, got none")
+    smallest = min(min(image.shape[:2]) for image in images)
+    if smallest < size:
+        raise DataError(
+            f"random_crops: images: expected at least {size}x{size} pixels, got a side of {smallest}"
+        )
+    areas = np.array([image.shape[0] * image.shape[1] for image in images], dtype=float)
+    chosen = generator.choice(len(images), count, p=areas / areas.sum())
+    crops = np.empty((count, size, size, 3), np.uint8)
+    for i, index in enumerate(chosen):
+        image = images[index]
+        height, width = image.shape[:2]
+        side = int(size * (min(height, width) / size) ** generator.random())
+        top, left = generator.integers(height - side + 1), generator.integers(width - side + 1)
+        crop = Image.fromarray(image[top : top + side, left : left + side])
+        crops[i] = np.asarray(crop.resize((size, size), Image.Resampling.BOX))
+        if generator.random() < 0.5:
+            crops[i] = crops[i][:, ::-1]
+    return crops
