@@ -124,6 +124,24 @@ def _bench(results: str | None, machine: str | None, **arguments: Any) -> None:
         raise CommandError(f"results differ: {' '.join(str(error).split())}") from error
 
 
+def _train_arguments(parser: ArgumentParser) -> None:
+    from deconvkit.train import command
+
+    command.add_arguments(parser)
+
+
+def _train(arguments: Sequence[str]) -> None:
+    """With the arguments as they came: Lightning reads those that the command does not know."""
+    from deconvkit.train import command
+
+    try:
+        command.main(arguments)
+    except (command.RunFolderError, command.DataError) as error:
+        raise UsageError(str(error)) from error
+    except command.TrainingError as error:
+        raise CommandError(str(error)) from error
+
+
 def _no_arguments(parser: ArgumentParser) -> None:
     pass
 
@@ -150,6 +168,16 @@ COMMANDS = {
         _bench_arguments,
         _bench,
         "bench",
+    ),
+    "train": Command(
+        "Train one of the lecture's networks; --list names them.",
+        "  deconvkit train --list\n"
+        "  deconvkit train vae --out runs/vae\n"
+        "  deconvkit train dcgan --data photographs --model.base_channels 128 --trainer.max_epochs 50\n"
+        "  deconvkit train gan-mlp --resume",
+        _train_arguments,
+        _train,
+        "train",
     ),
     "info": Command(
         "Versions, instruction set and threads: what to put into a bug report.",
@@ -198,6 +226,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments == ["info"]:  # works without any extra
             _info()
+            return 0
+        if arguments[:1] == ["train"]:
+            name, extra = "deconvkit train", "train"
+            _train(arguments[1:])
             return 0
         values: dict[str, Any] = _parser().parse_args(arguments).as_dict()
         chosen = values["command"]

@@ -1,0 +1,200 @@
+"""``deconvkit train``: a recipe's YAML, the user's changes, Lightning's trainer."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from deconvkit.data.images import DataError
+from deconvkit.train.errors import RunFolderError, TrainingError
+
+_ROOM = 256 << 20  # bytes that a run must find free
+
+
+def recipes() -> dict[str, str]:
+    """The recipes and what the first line of each says of it."""
+    folder = resources.files("deconvkit.train") / "recipes"
+    found = {}
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            found[file.name.removesuffix(".yaml")] = file.read_text().splitlines()[0].lstrip("# ")
+    return found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments; all others go to Lightning."""
+    parser.add_argument("recipe", nargs="?", help="what to train; --list names them")
+    parser.add_argument("--list", action="store_true", help="describe the recipes")
+    parser.add_argument("--data", metavar="PATH", help="your data; without, what ships with the dependencies")
+    parser.add_argument("--out", metavar="DIR", help="folder of the run; runs/RECIPE unless given")
+    parser.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train.
+
+    Raises:
+        RunFolderError, DataError: wrong usage, or data that are none.
+        TrainingError: a run that failed, or missed what a default run must reach.
+        KeyboardInterrupt: the user's; the last checkpoint is kept.
+    """
+    parser = argparse.ArgumentParser(
+        prog="deconvkit train",
+        description="Train one of the lecture's networks.",
+        epilog="Everything of the recipe's YAML can be changed: --trainer.max_epochs 10 --model.rho 0.05 "
+        "--data.batch_size 64 --seed_everything 3 --trainer.devices 2",
+    )
+    add_arguments(parser)
+    chosen, overrides = parser.parse_known_args(list(arguments))
+    known = recipes()
+    if chosen.list:
+        width = max(map(len, known))
+        for name, description in known.items():
+            print(f"{name:<{width}}  {description}")
+        return
+    if chosen.recipe not in known:
+        raise RunFolderError(f"RECIPE: expected one of {', '.join(known)}, got {chosen.recipe or 'nothing'}")
+    if chosen.data is not None and not Path(chosen.data).exists():
+        raise RunFolderError(f"--data: expected a file or folder, got {chosen.data!r}, which does not exist")
+    if chosen.out == "":
+        raise RunFolderError("--out: expected a folder, got an empty name")
+    folder = Path(chosen.out or Path("runs") / chosen.recipe)
+    last = _prepare(folder, chosen.resume)
+    run(chosen.recipe, folder, chosen.data, overrides, last)
+
+
+def run(
+    recipe: str, folder: Path, data: str | None, overrides: Sequence[str], last: Path | None
+) -> dict[str, Any]:
+    """Train a recipe into its folder; returns the summary."""
+    with _quiet():
+        from lightning.pytorch.callbacks import ModelCheckpoint
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        from deconvkit.memory import keep_freed_memory
+        from deconvkit.train.callbacks import RunFolder
+
+        keep_freed_memory()
+        cli = _parsed(recipe, data, overrides)
+        module: Any = cli.model
+        module.seed = int(cli.config["seed_everything"] or 0)
+        trainer = cli.trainer
+        every = max(1, (trainer.max_epochs or 1) // 5)
+        keeper = RunFolder(recipe, folder, every)
+        trainer.callbacks[:] = [
+            *(callback for callback in trainer.callbacks if not isinstance(callback, ModelCheckpoint)),
+            keeper,
+            ModelCheckpoint(
+                folder / "checkpoints",
+                "last",
+                every_n_epochs=1,
+                save_top_k=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+        ]
+        trainer.loggers = [TensorBoardLogger(folder, name="", version="tensorboard")]
+        try:
+            trainer.fit(module, cli.datamodule, ckpt_path=last, weights_only=True if last else None)
+        except SystemExit as error:  # Lightning's way to end what Ctrl-C broke off
+            raise KeyboardInterrupt from error
+        except OSError as error:
+            raise TrainingError(f"{error.filename or folder}: {error.strerror or error}") from error
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        for name, value in keeper.summary.get("figures", {}).items():
+            print(f"{name:<28}{value:.6g}")
+        print(
+            f"{keeper.summary['seconds']:.0f} s; model, pictures and summary in {folder.resolve()}",
+            flush=True,
+        )
+        if keeper.summary["missed"] and not overrides and data is None:
+            raise TrainingError("missed what was wanted: " + "; ".join(keeper.summary["missed"]))
+    return keeper.summary
+
+
+def _parsed(recipe: str, data: str | None, overrides: Sequence[str]) -> Any:
+    """LightningCLI with the recipe's YAML and the user's changes."""
+    from lightning.pytorch.cli import LightningCLI
+
+    source = resources.files("deconvkit.train") / "recipes" / f"{recipe}.yaml"
+    with resources.as_file(source) as path, _no_arguments():
+        arguments = ["--config", str(path), *overrides]
+        if data is not None:
+            arguments += ["--data.path", data]
+        try:
+            return LightningCLI(
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_callback=None,
+                args=arguments,
+                run=False,
+                parser_kwargs={"exit_on_error": False},
+            )
+        except (argparse.ArgumentError, ValueError, TypeError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise RunFolderError(f"{recipe}: {' '.join(lines)[:300]}") from error
+
+
+def _prepare(folder: Path, resume: bool) -> Path | None:
+    """See that the folder can hold a run before work is done; its last checkpoint where one is asked for."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not resume and (last.exists() or (folder / "summary.json").exists()):
+        raise RunFolderError(
+            f"--out: {folder} holds a run already; go on with it by --resume, or name another folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        kind = "is a file, not a folder" if folder.is_file() else f"cannot be written ({error.strerror})"
+        raise RunFolderError(f"--out: {folder} {kind}") from error
+    if free < _ROOM:
+        raise RunFolderError(f"--out: {folder}: expected {_ROOM >> 20} MB free on the disk, got {free >> 20}")
+    return last if resume and last.exists() else None
+
+
+@contextlib.contextmanager
+def _no_arguments() -> Iterator[None]:
+    """LightningCLI warns of arguments in sys.argv beside those that it is given."""
+    saved, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = saved
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep away what Lightning says of accelerators, workers and itself."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import lightning.pytorch  # noqa: F401 - which sets the levels of its loggers
+
+    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning(\.|$)")
+        warnings.filterwarnings("ignore", message=r".*(does not have many workers|isinstance\(treespec).*")
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+
+
+__all__ = ["DataError", "RunFolderError", "TrainingError", "main", "recipes", "run"]

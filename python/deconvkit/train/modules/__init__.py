@@ -1,0 +1,1 @@
+"""A Lightning module for each family of recipes."""

@@ -1,0 +1,49 @@
+"""Rows of small images with a name each: samples, reconstructions, analogies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from deconvkit.visualize import canvas
+
+Array = NDArray[Any]
+
+
+def sheet(images: Array, columns: int, gap: int = 1) -> Array:
+    """Images (N, h, w) or (N, h, w, 3) in [0, 1] side by side in as many rows as they need."""
+    count, height, width = images.shape[:3]
+    rows = -(-count // columns)
+    size = (rows * (height + gap) - gap, columns * (width + gap) - gap, *images.shape[3:])
+    whole = np.ones(size, dtype=np.float64)
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + gap), i % columns * (width + gap)
+        whole[y : y + height, x : x + width] = image
+    return whole
+
+
+def image_rows(rows: Sequence[tuple[str, Array]], title: str, note: str) -> Figure:
+    """Named rows of as many images each, (N, h, w) or (N, h, w, 3) in [0, 1]."""
+    count = max(len(images) for _, images in rows)
+    side = min(0.8, 9.0 / count)
+    figure = canvas.new_figure(
+        max(7.5, count * side + 1.5), 1.3 + side * 1.08 * len(rows), title, note, left=1.2
+    )
+    for axes, (name, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        gap = max(1, images.shape[2] // 12)
+        canvas.show_image(axes, np.clip(sheet(images, len(images), gap), 0, 1))
+        axes.set_ylabel(name, fontsize=9, color=canvas.QUIET, rotation=0, ha="right", va="center")
+    return figure
+
+
+def image_sheet(images: Array, columns: int, title: str, note: str) -> Figure:
+    """One sheet of images, (N, h, w) or (N, h, w, 3) in [0, 1]."""
+    rows = -(-len(images) // columns)
+    side = min(1.0, 10.0 / columns)
+    figure = canvas.new_figure(max(6.5, columns * side + 0.4), 1.2 + rows * side, title, note)
+    canvas.show_image(figure.subplots(), np.clip(sheet(images, columns, max(1, images.shape[2] // 16)), 0, 1))
+    return figure
