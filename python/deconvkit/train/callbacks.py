@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,6 +20,35 @@ from deconvkit._version import __version__
 from deconvkit.train.checkpoint import save_model, write_whole
 from deconvkit.train.module import Recipe
 from deconvkit.visualize import canvas
+
+
+class Interruption(pl.Callback):
+    """The first Ctrl-C ends the run behind the batch; the second at once.
+
+    An exception out of a signal handler may strike anywhere, and is lost in a destructor.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Interruption:
+        self._before = signal.getsignal(signal.SIGINT)
+        if self._before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            signal.default_int_handler(number, frame)
+        self.asked = True
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """End the run where asked for."""
+        if self.asked:
+            raise KeyboardInterrupt
 
 
 class RunFolder(pl.Callback):

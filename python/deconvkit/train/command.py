@@ -74,7 +74,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def run(
-    recipe: str, folder: Path, data: str | None, overrides: Sequence[str], last: Path | None
+    recipe: str,
+    folder: Path,
+    data: str | None = None,
+    overrides: Sequence[str] = (),
+    last: Path | None = None,
 ) -> dict[str, Any]:
     """Train a recipe into its folder; returns the summary."""
     with _quiet():
@@ -82,7 +86,7 @@ def run(
         from lightning.pytorch.loggers import TensorBoardLogger
 
         from deconvkit.memory import keep_freed_memory
-        from deconvkit.train.callbacks import RunFolder
+        from deconvkit.train.callbacks import Interruption, RunFolder
 
         keep_freed_memory()
         cli = _parsed(recipe, data, overrides)
@@ -93,6 +97,7 @@ def run(
         keeper = RunFolder(recipe, folder, every)
         trainer.callbacks[:] = [
             *(callback for callback in trainer.callbacks if not isinstance(callback, ModelCheckpoint)),
+            interruption := Interruption(),
             keeper,
             ModelCheckpoint(
                 folder / "checkpoints",
@@ -105,9 +110,14 @@ def run(
         ]
         trainer.loggers = [TensorBoardLogger(folder, name="", version="tensorboard")]
         try:
-            trainer.fit(module, cli.datamodule, ckpt_path=last, weights_only=True if last else None)
+            with interruption:
+                trainer.fit(module, cli.datamodule, ckpt_path=last, weights_only=True if last else None)
         except SystemExit as error:  # Lightning's way to end what Ctrl-C broke off
             raise KeyboardInterrupt from error
+        except ValueError as error:  # of a network or data that cannot be built
+            if trainer.global_step > 0:
+                raise
+            raise RunFolderError(f"{recipe}: {error}") from error
         except OSError as error:
             raise TrainingError(f"{error.filename or folder}: {error.strerror or error}") from error
         if trainer.interrupted:

@@ -107,9 +107,10 @@ class DigitImages(TensorData):
     Args:
         path: a folder with MNIST's IDX files; None: scikit-learn's 8×8 digits.
         batch_size: samples a batch; 0: all of them.
-        test_size: digits kept for testing; of MNIST, where there are t10k files, those.
+        test_size: digits kept for testing.
         seed: of the split.
-        noise: standard deviation of Gaussian noise, clipped to [0, 1] with the digit; where positive the tensors are (noisy, clean).
+        noise: standard deviation of Gaussian noise, the sum clipped to [0, 1]; where positive the tensors
+            are (noisy, clean).
         double: float64 instead of float32.
     """
 

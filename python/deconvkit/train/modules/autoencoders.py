@@ -77,7 +77,12 @@ class SparseAutoencoderRecipe(Recipe):
             optimizer.zero_grad()
             loss = self.network.loss(self.network(source), target)
             self.manual_backward(loss)
-            return loss
+            # All processes must take the same steps: the cost of all samples, as the gradient is.
+            if self.trainer.world_size == 1:
+                return loss
+            costs: Any = self.all_gather(loss.detach())
+            average: Tensor = costs.mean()
+            return average
 
         self.report(cost=optimizer.step(cost))
 
@@ -102,7 +107,8 @@ class PatchesRecipe(SparseAutoencoderRecipe):
         return {"patch": self.data.size, "limit": self.data.scale.limit}
 
     def figures(self) -> dict[str, float]:
-        """Gradient check, range of ρ̂, orientation index, cost."""
+        """Gradient check, range of ρ̂, orientation index, cost; of all samples, by one process."""
+        self.network.sparse_sigmoid.group = None
         sample = self.data.tensors[0][:: max(1, len(self.data.tensors[0]) // 100)]
         rho_hat = self._code().mean(0)
         with torch.enable_grad():

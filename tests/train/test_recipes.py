@@ -1,0 +1,119 @@
+"""Every recipe for a moment: what a run leaves behind, phases, and processes together."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from deconvkit import models
+from deconvkit.train import command
+from deconvkit.train.checkpoint import load_model
+from deconvkit.train.modules.adversarial import DCGANRecipe, _frozen
+
+SHORT = {
+    "sparse-autoencoder": ["--data.count=300", "--trainer.max_epochs=2", "--model.iterations=3"],
+    "denoise": ["--data.test_size=1500", "--trainer.max_epochs=2", "--model.iterations=3"],
+    "vae": ["--data.test_size=1600", "--trainer.max_epochs=2"],
+    "class-decoder": ["--trainer.max_epochs=2"],
+    "m1": ["--data.test_size=1600", "--trainer.max_epochs=2"],
+    "m2": ["--data.test_size=1600", "--trainer.max_epochs=2"],
+    "m1m2": ["--data.test_size=1600", "--trainer.max_epochs=4", "--model.stacked=2"],
+    "gan-mlp": [
+        "--data.test_size=1600",
+        "--trainer.max_epochs=5",
+        "--model.discriminator_epochs=2",
+        "--model.generator_epochs=1",
+    ],
+    "dcgan": [
+        "--data.count=24",
+        "--data.size=16",
+        "--data.batch_size=8",
+        "--model.base_channels=4",
+        "--trainer.max_epochs=3",
+        "--model.generator_epochs=1",
+    ],
+}
+
+
+def test_every_recipe_is_here_and_described() -> None:
+    known = command.recipes()
+    assert known.keys() == SHORT.keys()
+    assert all(len(description) > 20 for description in known.values())
+
+
+@pytest.mark.parametrize("recipe", SHORT)
+def test_a_short_run(recipe: str, tmp_path: Path) -> None:
+    summary = command.run(recipe, tmp_path, overrides=SHORT[recipe])
+    assert json.loads((tmp_path / "summary.json").read_text())["figures"].keys() == summary["figures"].keys()
+    assert summary["wanted"].keys() <= summary["figures"].keys()
+    assert summary["epochs"] >= 2
+    trained = load_model(tmp_path / "model.pt")
+    assert trained.recipe == recipe
+    assert type(trained.model).__name__ in models.__all__
+    assert not trained.model.training
+    assert list(tmp_path.glob("*.png"))
+    assert list((tmp_path / "pictures").glob("*.png"))
+    assert list((tmp_path / "tensorboard").glob("events*"))
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert not list(tmp_path.rglob(".*"))  # no half-written file
+
+
+@pytest.mark.parametrize("recipe", SHORT)
+def test_defaults_are_of_the_modules_and_data(recipe: str) -> None:
+    """What a YAML sets must exist; a typing mistake would end every run."""
+    text = (Path(command.__file__).parent / "recipes" / f"{recipe}.yaml").read_text()
+    settings = yaml.safe_load(text)
+    assert settings.keys() == {"seed_everything", "model", "data", "trainer"}
+    cli = command._parsed(recipe, None, [])
+    assert type(cli.model).__name__ == settings["model"]["class_path"].rsplit(".", 1)[1]
+
+
+def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
+    states = []
+    for i, seed in enumerate((0, 0, 1)):
+        command.run("vae", tmp_path / str(i), overrides=[*SHORT["vae"], f"--seed_everything={seed}"])
+        states.append(load_model(tmp_path / str(i) / "model.pt").model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def test_phases_and_a_frozen_discriminator() -> None:
+    recipe = DCGANRecipe(discriminator_epochs=2, generator_epochs=1)
+    phases = []
+    for epoch in range(5):
+        DCGANRecipe.current_epoch = property(lambda _, epoch=epoch: epoch)  # type: ignore[assignment]
+        phases.append(recipe.phase)
+    del DCGANRecipe.current_epoch
+    assert phases == ["discriminator", "discriminator", "generator", "both", "both"]
+    discriminator = models.DCGANDiscriminator(4, 16)
+    generator = models.DCGANGenerator(5, 4, 16)
+    before = {name: value.clone() for name, value in discriminator.state_dict().items()}
+    with _frozen(discriminator):
+        discriminator(generator(torch.rand(6, 5))).sum().backward()
+    assert all(torch.equal(before[name], value) for name, value in discriminator.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in discriminator.parameters())
+    assert all(p.grad is not None for p in generator.parameters())
+
+
+def test_two_processes_are_one(tmp_path: Path) -> None:
+    """ρ̂, the cost and the gradient are those of all samples."""
+    arguments = ["sparse-autoencoder", *SHORT["sparse-autoencoder"]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, more in (("one", []), ("two", ["--trainer.devices=2", "--trainer.strategy=ddp"])):
+        subprocess.run(
+            [sys.executable, "-m", "deconvkit", "train", *arguments, "--out", str(tmp_path / name), *more],
+            check=True,
+            env=environment,
+            capture_output=True,
+            timeout=300,
+        )
+    one, two = (
+        json.loads((tmp_path / name / "summary.json").read_text())["figures"] for name in ("one", "two")
+    )
+    for figure in ("cost", "rho_hat_least", "rho_hat_most", "orientation_index"):
+        assert two[figure] == pytest.approx(one[figure], rel=1e-6)

@@ -1,0 +1,184 @@
+"""Runs that are killed, broken off, taken up again; and what no run begins with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from deconvkit import models
+from deconvkit.cli import main
+from deconvkit.train import command
+from deconvkit.train.checkpoint import CheckpointError, load_model, save_model
+from deconvkit.train.errors import TrainingError
+
+GAN = [
+    "gan-mlp",
+    "--data.test_size=1500",
+    "--model.discriminator_epochs=3",
+    "--model.generator_epochs=2",
+]
+
+
+def started(folder: Path, *more: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "deconvkit", "train", *GAN, "--out", str(folder), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    for _ in range(1200):
+        if path.exists():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never came")
+
+
+def finish(process: "subprocess.Popen[str]") -> None:
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_run_that_is_taken_up_again_ends_with_the_same_numbers(how: int, tmp_path: Path) -> None:
+    # Too long to end, so that the signal comes in the midst of it.
+    broken = started(tmp_path / "broken", "--trainer.max_epochs=10000")
+    wait_for(tmp_path / "broken" / "checkpoints" / "last.ckpt", broken)
+    broken.send_signal(how)
+    _, errors = broken.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert broken.returncode == 130
+        assert errors.rstrip().endswith("deconvkit train: interrupted")
+    state = torch.load(tmp_path / "broken" / "checkpoints" / "last.ckpt", weights_only=True)
+    epochs = f"--trainer.max_epochs={state['epoch'] + 8}"
+    finish(started(tmp_path / "broken", "--resume", epochs))
+    finish(started(tmp_path / "whole", epochs))
+    expected, got = (load_model(tmp_path / name / "model.pt").model for name in ("whole", "broken"))
+    for name, value in expected.state_dict().items():
+        assert torch.equal(got.state_dict()[name], value)
+
+
+def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "summary.json").write_text("{}")
+    assert main(["train", "vae", "--out", str(tmp_path)]) == 2
+    assert "holds a run already; go on with it by --resume, or name another folder" in capsys.readouterr().err
+    assert (tmp_path / "summary.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "RECIPE: expected one of class-decoder, .*, got nothing"),
+        ([], "RECIPE: expected one of"),
+        (
+            ["vae", "--data", "absent"],
+            "--data: expected a file or folder, got 'absent', which does not",
+        ),
+        (["vae", "--out", ""], "--out: expected a folder, got an empty name"),
+        (["vae", "--out", "FILE"], "--out: .* is a file, not a folder"),
+        (["vae", "--data", "EMPTY"], "expected train-images-idx3-ubyte or its .gz, got neither"),
+        (["vae", "--data", "FILE"], "expected a folder with MNIST's files, got a file"),
+        (["dcgan", "--data", "EMPTY"], "expected images .*, got a folder without any"),
+        (["vae", "--model.colour", "3"], "vae: .*colour"),
+        (["vae", "--model.latent_size", "many"], "vae: .*latent_size"),
+        (["vae", "--model.latent_size", "0"], "VAE: latent_size: expected an int >= 1, got 0"),
+        (["vae", "--trainer.epochs", "3"], "vae: .*epochs"),
+    ],
+)
+def test_wrong_usage(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FILE").write_text("text")
+    assert main(["train", *arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("deconvkit train: ")
+    import re
+
+    assert re.search(message, lines[0])
+    assert (tmp_path / "FILE").read_text() == "text"
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_numbers_that_are_none_end_a_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch .* smaller learning rate"):
+        command.run("vae", tmp_path, overrides=["--model.learning_rate=1e30", "--trainer.max_epochs=2"])
+    assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_missed_figure_is_a_failed_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deconvkit.train.modules.variational import ClassDecoderRecipe, Wanted
+
+    monkeypatch.setattr(ClassDecoderRecipe, "wanted", lambda self: [Wanted("largest_difference", most=-1)])
+    parsed = command._parsed
+    monkeypatch.setattr(command, "_parsed", lambda *a: parsed(*a[:2], ["--trainer.max_epochs=2"]))
+    assert main(["train", "class-decoder", "--out", str(tmp_path)]) == 1
+    assert "missed what was wanted: largest_difference" in capsys.readouterr().err
+    assert (tmp_path / "model.pt").exists()
+
+
+def test_models_as_files(tmp_path: Path) -> None:
+    model = models.MLPGenerator(3, 9, [5])
+    save_model(tmp_path / "m.pt", model, "gan-mlp", {"size": 3})
+    trained = load_model(tmp_path / "m.pt", "MLPGenerator")
+    assert trained.notes == {"size": 3}
+    z = torch.randn(2, 3)
+    assert torch.equal(trained.model(z), model(z))
+    with pytest.raises(CheckpointError, match="expected a model of type VAE or M1, got MLPGenerator"):
+        load_model(tmp_path / "m.pt", "VAE", "M1")
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    for change, message in (
+        ({"model": "Sequential"}, "expected one of this version's models, got Sequential"),
+        (
+            {"config": {"latent_size": 4, "out_features": 9, "hidden": [5]}},
+            "expected the weights of MLPGenerator",
+        ),
+        ({"config": {"colour": 1}}, "expected the weights of MLPGenerator"),
+        ({"format": "other"}, "got another file"),
+    ):
+        torch.save(content | change, tmp_path / "wrong.pt")
+        with pytest.raises(CheckpointError, match=message):
+            load_model(tmp_path / "wrong.pt")
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no file of that name"):
+        load_model(tmp_path / "absent.pt")
+    (tmp_path / "text.pt").write_text("text")
+    torch.save(nn.Linear(2, 2), tmp_path / "code.pt")  # would run code
+    for name in ("text.pt", "code.pt"):
+        with pytest.raises(CheckpointError, match="cannot be read as one"):
+            load_model(tmp_path / name)
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deconvkit.train.checkpoint import write_whole
+
+    write_whole(tmp_path / "x", b"before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "x", b"after")
+    assert (tmp_path / "x").read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
