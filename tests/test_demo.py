@@ -52,7 +52,6 @@ def test_the_seed_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert first.cost_after != other.cost_after
 
 
-@pytest.mark.slow
 def test_full_run_reaches_its_figures(tmp_path: Path) -> None:
     report = demo.run(tmp_path, rounds=5)
     check_files(tmp_path, report)
