@@ -60,7 +60,7 @@ inline void swap_blocks(Vec<T, N>* v) {
 // v[i][j] <-> v[j][i] of N vectors of N elements: inside blocks of 16 bytes first, then the blocks, so that
 // the shuffles are the cheap ones.
 template <int N, class T>
-inline void transpose(Vec<T, N>* v) {
+[[gnu::always_inline]] inline void transpose(Vec<T, N>* v) {
   constexpr int K = 16 / static_cast<int>(sizeof(T));
   constexpr auto lanes = std::make_integer_sequence<int, N>{};
   for (int g = 0; g < N; g += K) {
