@@ -80,6 +80,12 @@ class Winograd {
     }
   };
 
+  // Tiles whose transform is one thread's task: whole strips.
+  int64_t input_run() const {
+    const int64_t most = 4 * input_strip();
+    return s_.w.tiles <= kStrip ? kStrip : s_.w.tiles < most ? s_.w.tiles : most;
+  }
+
   // V of the tiles [begin, end) and the channels [c0, c1): c0 a multiple of the lanes. Lanes beyond the last
   // channel are zero. The vertical transform is done once for columns that two tiles share.
   void transform_input(const Image& image, int64_t begin, int64_t end, int64_t c0, int64_t c1, C* v,
