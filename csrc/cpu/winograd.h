@@ -126,8 +126,9 @@ class Winograd {
       using T = typename decltype(t)::type;
       const int64_t cells = w.kernel_h * w.kernel_w;
       const bool adjacent = w.w == 1 && w.h == w.kernel_w;
-      const bool joined = adjacent && w.in == cells;  // a run goes on through the next channel
-      const int64_t step = joined ? c1 - c0 : 1, run = step * cells;
+      const bool joined = adjacent && w.in == cells;                // a run goes on through the next channel
+      const bool across = w.in == 1 && w.out != 1 && c1 - c0 >= L;  // channels_last: a cell's channels
+      const int64_t step = joined || across ? c1 - c0 : 1, run = step * cells;
       for (int64_t c = c0; c < c1; c += step) {
         for (int v = 0; v < Gemm::kVectors; ++v) {
           const int64_t k = panel * kPanel + v * L;
@@ -135,16 +136,25 @@ class Winograd {
           const int lanes = left >= L ? L : left > 0 ? static_cast<int>(left) : 0;
           const T* src = static_cast<const T*>(w.data) + c * w.in + k * w.out;
           C* dst = taps + (c - c0) * cells * kPanel + v * L;
-          if (lanes == L && adjacent && run >= L) {
+          if (lanes == L && across) {
+            for (int64_t i = 0; i < cells; ++i) {
+              const T* cell = src + i / w.kernel_w * w.h + i % w.kernel_w * w.w;
+              for (int64_t j = 0; j < step; j += L) {
+                if (j + L > step) j = step - L;
+                load_transposed(cell + j, w.out, L, dst + (j * cells + i) * kPanel, cells * kPanel);
+              }
+            }
+          } else if (lanes == L && adjacent && run >= L) {
             if (!joined && c + 2 < c1) {
               for (int l = 0; l < L; ++l) __builtin_prefetch(src + 2 * w.in + l * w.out);
             }
             for (int64_t i = 0; i < run; i += L) {
               if (i + L > run) i = run - L;
-              load_transposed(src + i, w.out, L, dst + i * kPanel);
+              load_transposed(src + i, w.out, L, dst + i * kPanel, kPanel);
             }
           } else if (lanes == L && adjacent && w.out == cells && (left - L + 1) * cells >= L) {
-            load_transposed(src, w.out, static_cast<int>(run), dst);  // reads into the next output channel
+            load_transposed(src, w.out, static_cast<int>(run), dst,
+                            kPanel);  // reads into the next output channel
           } else {
             for (int64_t i = 0; i < run; ++i) {
               const int64_t cell = i % cells;
@@ -336,13 +346,13 @@ class Winograd {
   }
 
  private:
-  // dst[i][lane] = src[lane][i] for i < count <= L; reads L elements of each lane.
+  // dst[i · stride][lane] = src[lane][i] for i < count <= L; reads L elements of each lane.
   template <class T>
-  static void load_transposed(const T* src, int64_t lane_stride, int count, C* dst) {
+  static void load_transposed(const T* src, int64_t lane_stride, int count, C* dst, int64_t stride) {
     V block[L];
     for (int l = 0; l < L; ++l) block[l] = load_vec<L>(src + l * lane_stride);
     transpose<L, C>(block);
-    for (int i = 0; i < count; ++i) store_vec<L>(dst + i * kPanel, block[i]);
+    for (int i = 0; i < count; ++i) store_vec<L>(dst + i * stride, block[i]);
   }
   // The way back; writes L elements of each lane in the lanes' order, those from count on arbitrary.
   template <class T>
