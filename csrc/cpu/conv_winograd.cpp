@@ -145,12 +145,12 @@ struct Pass {
       const typename W::Layout v_layout(count, channels, kBlock);
       const int64_t m_point = count * kPanel + kPad;
       C* v = workspace<C>(Slot::kShared, in_phases * v_layout.phase_stride);
-      constexpr int64_t kRun = W::kStrip;
+      const int64_t run = w.input_run();
       parallel_for(
-          blocks * ((count + kRun - 1) / kRun), threads,
+          blocks * ((count + run - 1) / run), threads,
           [&](int64_t i) {
-            const int64_t c = i % blocks * kBlock, t = i / blocks * kRun;
-            w.transform_input(input, begin + t, begin + (t + kRun < count ? t + kRun : count), c,
+            const int64_t c = i % blocks * kBlock, t = i / blocks * run;
+            w.transform_input(input, begin + t, begin + (t + run < count ? t + run : count), c,
                               c + kBlock < channels ? c + kBlock : channels, v + t * v_layout.block,
                               v_layout);
           },
@@ -306,6 +306,7 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
                           most(kMaxProductBytes, phases * kPoints * kPanel)}) {
       round = limit < 1 ? 1 : limit < round ? limit : round;
     }
+    if (round < tiles && round > s.w.tiles) round -= round % s.w.tiles;  // whole rows
     const bool one_round = round == tiles;
     const int64_t u_point = kBlock * kPanel + W::kPad, m_point = round * kPanel + W::kPad;
     const typename W::Layout v_layout(round, channels, kBlock);
@@ -323,12 +324,12 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
       for (int64_t i = 0; i < lots * rounds; ++i) {
         const int64_t first_panel = i / rounds * lot, begin = i % rounds * round;
         const int64_t count = tiles - begin < round ? tiles - begin : round;
-        constexpr int64_t kRun = W::kStrip;
+        const int64_t run = w.input_run();
         parallel_for(
-            blocks * ((count + kRun - 1) / kRun), threads,
+            blocks * ((count + run - 1) / run), threads,
             [&](int64_t j) {
-              const int64_t c = j % blocks * kBlock, first = j / blocks * kRun;
-              w.transform_input(in, begin + first, begin + (first + kRun < count ? first + kRun : count), c,
+              const int64_t c = j % blocks * kBlock, first = j / blocks * run;
+              w.transform_input(in, begin + first, begin + (first + run < count ? first + run : count), c,
                                 c + kBlock < channels ? c + kBlock : channels, v + first * v_layout.block,
                                 v_layout);
             },

@@ -42,6 +42,17 @@ inline void for_storage_of(DType dtype, F&& f) {
 
 namespace strip_detail {
 
+// dst[j][lane] = src[lane][j], j < L. One path from loads to stores keeps the block in registers.
+template <class T, class C, int L>
+inline void load_block(const T* src, int64_t lane_stride, C* dst) {
+  Vec<C, L> block[L];
+#pragma GCC unroll 16
+  for (int l = 0; l < L; ++l) block[l] = load_vec<L>(src + l * lane_stride);
+  transpose<L, C>(block);
+#pragma GCC unroll 16
+  for (int j = 0; j < L; ++j) store_vec<L>(dst + j * L, block[j]);
+}
+
 // columns [begin, end) of the row that starts at src, all inside the tensor.
 template <class T, class C, int L>
 inline void load_columns(const Image& image, const T* src, int lanes, int64_t begin, int64_t end, C* dst) {
@@ -49,22 +60,17 @@ inline void load_columns(const Image& image, const T* src, int lanes, int64_t be
     for (int64_t i = begin; i < end; ++i) store_vec<L>(dst + i * L, load_vec<L>(src + i * image.w));
     return;
   }
-  for (int64_t i = begin; i < end; i += L) {
-    Vec<C, L> block[L];
-    if (image.w == 1 && lanes == L && end - begin >= L) {
+  if (image.w == 1 && lanes == L && end - begin >= L) {
+    for (int64_t i = begin; i < end; i += L) {
       if (i + L > end) i = end - L;  // the last block overlaps its neighbour
-      for (int l = 0; l < L; ++l) block[l] = load_vec<L>(src + l * image.c + i);
-    } else {
-      const int count = end - i < L ? static_cast<int>(end - i) : L;
-      C part[L * L] = {};
-      for (int l = 0; l < lanes; ++l) {
-        for (int j = 0; j < count; ++j) part[l * L + j] = load(src + l * image.c + (i + j) * image.w);
-      }
-      for (int l = 0; l < L; ++l) block[l] = load_vec<L>(part + l * L);
+      load_block<T, C, L>(src + i, image.c, dst + i * L);
     }
-    transpose<L, C>(block);
-    const int count = end - i < L ? static_cast<int>(end - i) : L;
-    for (int j = 0; j < count; ++j) store_vec<L>(dst + (i + j) * L, block[j]);
+    return;
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    for (int l = 0; l < L; ++l) {
+      dst[i * L + l] = l < lanes ? C(load(src + l * image.c + i * image.w)) : C(0);
+    }
   }
 }
 

@@ -42,9 +42,10 @@ inline Vec<T, N> interleave(Vec<T, N> a, Vec<T, N> b) {
 namespace transposing {
 
 template <class T, int N, int K, int B>
-inline void swap_blocks(Vec<T, N>* v) {
+[[gnu::always_inline]] inline void swap_blocks(Vec<T, N>* v) {
   if constexpr (B * K < N) {
     constexpr auto lanes = std::make_integer_sequence<int, N>{};
+#pragma GCC unroll 16
     for (int i = 0; i < N; ++i) {
       if (i / K & B) continue;
       const Vec<T, N> a = v[i], b = v[i + B * K];
@@ -58,11 +59,12 @@ inline void swap_blocks(Vec<T, N>* v) {
 }  // namespace transposing
 
 // v[i][j] <-> v[j][i] of N vectors of N elements: inside blocks of 16 bytes first, then the blocks, so that
-// the shuffles are the cheap ones.
+// the shuffles are the cheap ones. Unrolled and inlined, or the vectors would live in memory.
 template <int N, class T>
-inline void transpose(Vec<T, N>* v) {
+[[gnu::always_inline]] inline void transpose(Vec<T, N>* v) {
   constexpr int K = 16 / static_cast<int>(sizeof(T));
   constexpr auto lanes = std::make_integer_sequence<int, N>{};
+#pragma GCC unroll 16
   for (int g = 0; g < N; g += K) {
     if constexpr (K == 4) {
       const Vec<T, N> a = choose<BlockInterleave<N, K, 1, 0>>(v[g], v[g + 1], lanes);

@@ -80,29 +80,39 @@ class Winograd {
     }
   };
 
+  // Tiles whose transform is one thread's task: whole strips.
+  int64_t input_run() const {
+    const int64_t most = 4 * input_strip();
+    return s_.w.tiles <= kStrip ? kStrip : s_.w.tiles < most ? s_.w.tiles : most;
+  }
+
   // V of the tiles [begin, end) and the channels [c0, c1): c0 a multiple of the lanes. Lanes beyond the last
-  // channel are zero.
+  // channel are zero. The vertical transform is done once for columns that two tiles share.
   void transform_input(const Image& image, int64_t begin, int64_t end, int64_t c0, int64_t c1, C* v,
                        const Layout& layout) const {
     const int sh = s_.h.in_phases, sw = s_.w.in_phases;
-    const int64_t pitch = sw * (4 * kStrip + 2) + L;
-    C* strip = workspace<C>(Slot::kStrip, sh * PH * pitch * L);
-    for_strips(begin, end, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
+    const int64_t pitch = (sw * (4 * kStrip + 2) + L) * L;
+    C* strip = workspace<C>(Slot::kStrip, sh * PH * pitch);
+    for_strips(begin, end, input_strip(), [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
+      const int64_t columns = sw * (4 * count + 2);
       for (int64_t c = c0; c < c1; c += L) {
         for (int r = 0; r < sh * PH; ++r) {
-          load_row<C>(image, n, c, sh * (ty * kRows + s_.h.lo) + r, sw * (tx * 4 + s_.w.lo),
-                      sw * (4 * count + 2), strip + r * pitch * L);
+          load_row<C>(image, n, c, sh * (ty * kRows + s_.h.lo) + r, sw * (tx * 4 + s_.w.lo), columns,
+                      strip + r * pitch);
+        }
+        for (int a = 0; a < sh && PH == 6; ++a) {
+          for (int64_t i = 0; i < columns; ++i) input_column<C>(strip + a * pitch + i * L, sh * pitch);
         }
         for (int t = 0; t < count; ++t) {
           for (int phase = 0; phase < sh * sw; ++phase) {
-            const C* corner = strip + ((phase / sw) * pitch + sw * t * 4 + phase % sw) * L;
-            V d[kPoints];
-            for (int i = 0; i < PH; ++i) {
-              for (int j = 0; j < 6; ++j) d[i * 6 + j] = load_vec<L>(corner + (sh * i * pitch + sw * j) * L);
-            }
-            input_tile<C, PH>(d);
+            const C* corner = strip + phase / sw * pitch + (sw * t * 4 + phase % sw) * L;
             C* out = v + phase * layout.phase_stride + layout.at(first - begin + t, c);
-            for (int p = 0; p < kPoints; ++p) store_vec<L>(out + p * layout.point_stride, d[p]);
+            for (int i = 0; i < PH; ++i) {
+              V d[6], o[6];
+              for (int j = 0; j < 6; ++j) d[j] = load_vec<L>(corner + sh * i * pitch + sw * j * L);
+              input_transform<C>(d, 1, o, 1);
+              for (int j = 0; j < 6; ++j) store_vec<L>(out + (i * 6 + j) * layout.point_stride, o[j]);
+            }
           }
         }
       }
@@ -116,8 +126,9 @@ class Winograd {
       using T = typename decltype(t)::type;
       const int64_t cells = w.kernel_h * w.kernel_w;
       const bool adjacent = w.w == 1 && w.h == w.kernel_w;
-      const bool joined = adjacent && w.in == cells;  // a run goes on through the next channel
-      const int64_t step = joined ? c1 - c0 : 1, run = step * cells;
+      const bool joined = adjacent && w.in == cells;                // a run goes on through the next channel
+      const bool across = w.in == 1 && w.out != 1 && c1 - c0 >= L;  // channels_last: a cell's channels
+      const int64_t step = joined || across ? c1 - c0 : 1, run = step * cells;
       for (int64_t c = c0; c < c1; c += step) {
         for (int v = 0; v < Gemm::kVectors; ++v) {
           const int64_t k = panel * kPanel + v * L;
@@ -125,16 +136,25 @@ class Winograd {
           const int lanes = left >= L ? L : left > 0 ? static_cast<int>(left) : 0;
           const T* src = static_cast<const T*>(w.data) + c * w.in + k * w.out;
           C* dst = taps + (c - c0) * cells * kPanel + v * L;
-          if (lanes == L && adjacent && run >= L) {
+          if (lanes == L && across) {
+            for (int64_t i = 0; i < cells; ++i) {
+              const T* cell = src + i / w.kernel_w * w.h + i % w.kernel_w * w.w;
+              for (int64_t j = 0; j < step; j += L) {
+                if (j + L > step) j = step - L;
+                load_transposed(cell + j, w.out, L, dst + (j * cells + i) * kPanel, cells * kPanel);
+              }
+            }
+          } else if (lanes == L && adjacent && run >= L) {
             if (!joined && c + 2 < c1) {
               for (int l = 0; l < L; ++l) __builtin_prefetch(src + 2 * w.in + l * w.out);
             }
             for (int64_t i = 0; i < run; i += L) {
               if (i + L > run) i = run - L;
-              load_transposed(src + i, w.out, L, dst + i * kPanel);
+              load_transposed(src + i, w.out, L, dst + i * kPanel, kPanel);
             }
           } else if (lanes == L && adjacent && w.out == cells && (left - L + 1) * cells >= L) {
-            load_transposed(src, w.out, static_cast<int>(run), dst);  // reads into the next output channel
+            load_transposed(src, w.out, static_cast<int>(run), dst,
+                            kPanel);  // reads into the next output channel
           } else {
             for (int64_t i = 0; i < run; ++i) {
               const int64_t cell = i % cells;
@@ -201,7 +221,7 @@ class Winograd {
           }
         });
       }
-      for_strips(begin, end, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
+      for_strips(begin, end, kStrip, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
         for (int t = 0; t < count; ++t) {
           for (int phase = 0; phase < sh * sw; ++phase) {
             const C* src = m + phase * kPoints * point_stride + (first - begin + t) * kPanel + v * L;
@@ -233,7 +253,7 @@ class Winograd {
     C* strip = workspace<C>(Slot::kStrip, sh * kRows * pitch * L);
     for (int v = 0; v < Gemm::kVectors; ++v) {
       const int64_t k = panel * kPanel + v * L;
-      for_strips(begin, end, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
+      for_strips(begin, end, kStrip, [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
         for (int r = 0; r < sh * kRows; ++r) {
           C* row = strip + r * pitch * L;
           if (k < s_.out_channels) {
@@ -326,13 +346,13 @@ class Winograd {
   }
 
  private:
-  // dst[i][lane] = src[lane][i] for i < count <= L; reads L elements of each lane.
+  // dst[i · stride][lane] = src[lane][i] for i < count <= L; reads L elements of each lane.
   template <class T>
-  static void load_transposed(const T* src, int64_t lane_stride, int count, C* dst) {
+  static void load_transposed(const T* src, int64_t lane_stride, int count, C* dst, int64_t stride) {
     V block[L];
     for (int l = 0; l < L; ++l) block[l] = load_vec<L>(src + l * lane_stride);
     transpose<L, C>(block);
-    for (int i = 0; i < count; ++i) store_vec<L>(dst + i * kPanel, block[i]);
+    for (int i = 0; i < count; ++i) store_vec<L>(dst + i * stride, block[i]);
   }
   // The way back; writes L elements of each lane in the lanes' order, those from count on arbitrary.
   template <class T>
@@ -343,13 +363,17 @@ class Winograd {
     for (int l = 0; l < L; ++l) store_vec<L>(dst + l * lane_stride, block[l]);
   }
 
-  // f(image, tile row, first tile column, count, index of the first tile) for runs of tiles within [begin,
-  // end).
+  // Tiles of a row that are read together: with two more columns than 4 a tile, 7 fill two transposes of 16
+  // or four of 8, 8 would need another.
+  int64_t input_strip() const { return s_.w.tiles > kStrip ? kStrip - 1 : kStrip; }
+
+  // f(image, tile row, first tile column, count, index of the first tile) for runs of at most `length` tiles
+  // within [begin, end).
   template <class Function>
-  void for_strips(int64_t begin, int64_t end, Function&& f) const {
+  void for_strips(int64_t begin, int64_t end, int64_t length, Function&& f) const {
     for (int64_t t = begin; t < end;) {
       const int64_t tx = t % s_.w.tiles, row = t / s_.w.tiles;
-      int64_t count = s_.w.tiles - tx < kStrip ? s_.w.tiles - tx : kStrip;
+      int64_t count = s_.w.tiles - tx < length ? s_.w.tiles - tx : length;
       if (end - t < count) count = end - t;
       f(row / s_.h.tiles, row % s_.h.tiles, tx, static_cast<int>(count), t);
       t += count;

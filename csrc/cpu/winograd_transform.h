@@ -86,21 +86,17 @@ inline void weight_transform_adjoint(const V* u, int us, V* g, int gs) {
   g[2 * gs] = C(0.5) * sum_a + C(2) * sum_b + u[5 * us];
 }
 
-// One of the above over both axes of a tile in registers: rows first where the row count grows last, so that
-// the fewest vectors are live. PH is 6, or 1 where the vertical axis is left as it is.
-template <class C, int PH, class V>
-inline void input_tile(V* d) {  // [PH][6] in place
-  V t[PH * 6];
-  for (int i = 0; i < PH; ++i) input_transform<C>(d + i * 6, 1, t + i * 6, 1);
-  for (int j = 0; j < 6; ++j) {
-    if constexpr (PH == 6) {
-      input_transform<C>(t + j, 6, d + j, 6);
-    } else {
-      d[j] = t[j];
-    }
-  }
+// A column of six inputs in place, `stride` elements apart.
+template <class C, int L = kLanes<C>>
+inline void input_column(C* column, int64_t stride) {
+  Vec<C, L> d[6], o[6];
+  for (int i = 0; i < 6; ++i) d[i] = load_vec<L>(column + i * stride);
+  input_transform<C>(d, 1, o, 1);
+  for (int i = 0; i < 6; ++i) store_vec<L>(column + i * stride, o[i]);
 }
 
+// The others over both axes of a tile in registers. PH is 6, or 1 where the vertical axis is left as it is.
+//
 // The products of a tile are read column by column, `stride` elements apart: they would not all fit
 // registers.
 template <class C, int PH, class V>
