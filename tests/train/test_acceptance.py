@@ -9,7 +9,9 @@ from deconvkit.train import command
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("recipe", ["sparse-autoencoder", "denoise", "vae", "class-decoder", "gan-mlp", "dcgan"])
+@pytest.mark.parametrize(
+    "recipe", ["sparse-autoencoder", "denoise", "vae", "class-decoder", "gan-mlp", "dcgan"]
+)
 def test_a_default_run(recipe: str, tmp_path: Path) -> None:
     summary = command.run(recipe, tmp_path)
     assert summary["wanted"]
