@@ -170,7 +170,8 @@ COMMANDS = {
         "bench",
     ),
     "train": Command(
-        "Train one of the lecture's networks; --list names them.",
+        "Train one of the lecture's networks; --list names them. Everything of a recipe can be changed: "
+        "--trainer.max_epochs 10 --model.learning_rate 0.001 --data.batch_size 64 --seed_everything 3.",
         "  deconvkit train --list\n"
         "  deconvkit train vae --out runs/vae\n"
         "  deconvkit train dcgan --data photographs --model.base_channels 128 --trainer.max_epochs 50\n"
@@ -227,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments == ["info"]:  # works without any extra
             _info()
             return 0
-        if arguments[:1] == ["train"]:
+        if arguments[:1] == ["train"] and not {"-h", "--help"} & set(arguments):
             name, extra = "deconvkit train", "train"
             _train(arguments[1:])
             return 0

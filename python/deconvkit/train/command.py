@@ -48,12 +48,7 @@ def main(arguments: Sequence[str]) -> None:
         TrainingError: a run that failed, or missed what a default run must reach.
         KeyboardInterrupt: the user's; the last checkpoint is kept.
     """
-    parser = argparse.ArgumentParser(
-        prog="deconvkit train",
-        description="Train one of the lecture's networks.",
-        epilog="Everything of the recipe's YAML can be changed: --trainer.max_epochs 10 --model.rho 0.05 "
-        "--data.batch_size 64 --seed_everything 3 --trainer.devices 2",
-    )
+    parser = argparse.ArgumentParser(prog="deconvkit train")
     add_arguments(parser)
     chosen, overrides = parser.parse_known_args(list(arguments))
     known = recipes()
