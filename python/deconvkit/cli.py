@@ -12,9 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deconvkit._version import __version__
+from deconvkit.verbs.table import OPTIONS, VERBS
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -42,15 +44,17 @@ class Command(NamedTuple):
     extra: str  # the optional dependencies it needs
 
 
-def _demo_arguments(parser: ArgumentParser) -> None:
+def _seed() -> Any:
     from jsonargparse.typing import restricted_number_type
 
-    seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)], docstring="0 to 2^63 - 1")
+    return restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)], docstring="0 to 2^63 - 1")
 
+
+def _demo_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=str, default="demo_out", help="folder for the pictures, made if missing"
     )
-    parser.add_argument("--seed", type=seed, default=0, help="seed of patches and weights")
+    parser.add_argument("--seed", type=_seed(), default=0, help="seed of patches and weights")
 
 
 def _demo(out: str, seed: int) -> None:
@@ -142,14 +146,49 @@ def _train(arguments: Sequence[str]) -> None:
         raise CommandError(str(error)) from error
 
 
-def _no_arguments(parser: ArgumentParser) -> None:
-    pass
+def _verb_arguments(verb: str, parser: ArgumentParser) -> None:
+    from jsonargparse.typing import PositiveInt
+
+    add = parser.add_argument
+    add("--checkpoint", type=str, required=True, metavar="FILE", help="model.pt of a run, or a VGG's weights")
+    kinds: dict[str, dict[str, Any]] = {
+        "input": {"nargs": "+", "type": str, "default": [], "metavar": "IMAGE"},
+        "invert": {"action": "store_true"},
+        "count": {"type": PositiveInt, "default": 60},
+        "seed": {"type": _seed(), "default": 0},
+        "names": {"type": str, "metavar": "FILE"},
+    }
+    for option in VERBS[verb].options:
+        add(f"--{option}", **kinds[option], help=OPTIONS[option])
+    add("--out", type=str, required=True, metavar="DIR", help="folder for the pictures, made if missing")
 
 
-def _info() -> None:
-    import deconvkit
+def _verb(verb: str, **arguments: Any) -> None:
+    from deconvkit.verbs import command
 
-    print(deconvkit.backend_info())
+    try:
+        command.run(verb, **arguments)
+    except (command.CheckpointError, command.DataError, command.VerbError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _info_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", type=str, help="a model of deconvkit.models, or a model.pt")
+
+
+def _info(model: str | None = None) -> None:
+    if model is None:
+        import deconvkit
+
+        print(deconvkit.backend_info())
+        return
+    from deconvkit.verbs import layers
+    from deconvkit.verbs.inputs import VerbError
+
+    try:
+        print(layers.table(model))
+    except (layers.CheckpointError, VerbError) as error:
+        raise UsageError(str(error)) from error
 
 
 COMMANDS = {
@@ -180,10 +219,21 @@ COMMANDS = {
         _train,
         "train",
     ),
+    **{
+        name: Command(
+            verb.summary,
+            "\n".join(f"  deconvkit {name} {example}" for example in verb.examples),
+            partial(_verb_arguments, name),
+            partial(_verb, name),
+            "train",
+        )
+        for name, verb in VERBS.items()
+    },
     "info": Command(
-        "Versions, instruction set and threads: what to put into a bug report.",
-        "  deconvkit info",
-        _no_arguments,
+        "Versions, instruction set and threads: what to put into a bug report. With MODEL, its layers: "
+        "output size, kernel/stride/padding, parameters.",
+        "  deconvkit info\n  deconvkit info vgg16\n  deconvkit info runs/vae/model.pt",
+        _info_arguments,
         _info,
         "demo",
     ),

@@ -1,0 +1,88 @@
+"""``deconvkit VERB --checkpoint FILE --out DIR``: read, draw, and write whole pictures."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deconvkit.data.images import DataError
+from deconvkit.train.checkpoint import CheckpointError, Trained, load_model
+from deconvkit.verbs import latents, seeing
+from deconvkit.verbs.inputs import Drawn, Request, VerbError
+from deconvkit.visualize import canvas
+
+_CLASSIFIERS = ("VGG", *latents.CLASSES)
+
+# The function, and the models that it knows.
+_DRAW: dict[str, tuple[Callable[[Trained, Request], Drawn], tuple[str, ...]]] = {
+    "sample": (
+        latents.sample,
+        (*latents.VARIATIONAL, *latents.CLASSES, *latents.GENERATORS, "ClassDecoder"),
+    ),
+    "reconstruct": (latents.reconstruct, ("SparseAutoencoder", *latents.VARIATIONAL, *latents.CLASSES)),
+    "denoise": (latents.denoise, ("SparseAutoencoder",)),
+    "traverse": (latents.traverse, (*latents.VARIATIONAL, *latents.CLASSES, *latents.GENERATORS)),
+    "analogies": (latents.analogies, latents.CLASSES),
+    "classify": (seeing.classify, _CLASSIFIERS),
+    "segment": (seeing.segment, ("DeconvNet",)),
+    "visualize": (seeing.visualize, ("VGG", "DeconvNet", "SparseAutoencoder")),
+}
+
+
+def run(verb: str, checkpoint: str, out: str, **options: Any) -> list[Path]:
+    """Draw, and say what was written.
+
+    Args:
+        verb: one of ``table.VERBS``.
+        checkpoint: a file of :func:`deconvkit.train.checkpoint.save_model`, or a VGG's weights.
+        out: the folder, made if missing.
+        options: of :class:`Request`.
+
+    Returns:
+        The pictures' files.
+
+    Raises:
+        CheckpointError, DataError, VerbError: wrong usage, told in one line; nothing was written.
+        OSError: writing failed.
+    """
+    draw, models = _DRAW[verb]
+    request = Request(**{name: value for name, value in options.items() if value is not None})
+    folder = _writable(out)
+    trained = load_model(checkpoint, *models)
+    if not all(value.isfinite().all() for value in trained.model.state_dict().values()):
+        raise VerbError(f"--checkpoint: expected numbers in {checkpoint}, got NaN or infinity among them")
+    with torch.no_grad():
+        drawn = draw(trained, request)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [canvas.save_png(figure, folder / f"{name}.png") for name, figure in drawn.pictures.items()]
+    if drawn.text:
+        print(drawn.text)
+    for path in written:
+        print(path)
+    return written
+
+
+def _writable(out: str) -> Path:
+    """The folder, not yet made; that it can be is seen before any work.
+
+    Raises:
+        VerbError: it cannot.
+    """
+    if not out:
+        raise VerbError("--out: expected a folder, got an empty name")
+    folder = Path(out)
+    try:
+        above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        kind = "is a file, not a folder" if folder.is_file() else f"cannot be written ({error.strerror})"
+        raise VerbError(f"--out: {folder} {kind}") from error
+    return folder
+
+
+__all__ = ["CheckpointError", "DataError", "VerbError", "run"]
