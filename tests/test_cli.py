@@ -55,6 +55,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["demo", "more"],
         ["--bogus"],
         ["info", "--out", "x"],
+        ["info", "vgg16", "vgg19"],
+        ["sample"],
+        ["sample", "--checkpoint", "x"],
+        ["sample", "--checkpoint", "x", "--out", "y", "--count", "0"],
+        ["sample", "--checkpoint", "x", "--out", "y", "--input", "z"],
+        ["reconstruct", "--checkpoint", "x", "--out", "y", "--input"],
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,6 +153,17 @@ def test_arguments_reach_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main("demo") == 0
     assert main("demo", "--seed", "7", "--out", "there") == 0
     assert seen == [("demo_out", 0), ("there", 7)]
+
+
+def test_verbs_need_their_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """More of them in tests/verbs."""
+    assert main("sample", "--checkpoint", str(tmp_path / "x.pt"), "--out", str(tmp_path / "out")) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == (
+        f"deconvkit sample: {tmp_path / 'x.pt'}: expected a trained model, got no file of that name\n"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def interruptible() -> None:

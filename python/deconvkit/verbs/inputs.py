@@ -109,7 +109,7 @@ def files(names: Sequence[str]) -> list[Path]:
 
 def normalised(picture: Array) -> Tensor:
     """An RGB image (H, W, 3) of 0 to 255 as VGG wants it, (1, 3, H, W)."""
-    tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+    tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
     return ((tensor - _MEAN) / _SPREAD)[None]
 
 
@@ -151,6 +151,11 @@ def noted_number(notes: dict[str, Any], name: str, default: float) -> float:
     return float(value) if usable else default
 
 
+def page_name(name: str, page: int) -> str:
+    """A picture's name, with a number where there are several."""
+    return name if page == 0 else f"{name}_{page + 1}"
+
+
 def _one_of_each(found: digits.Digits, most: int) -> Array:
     """One digit of each class, then the next of each."""
     order = np.random.default_rng(0).permutation(len(found.labels))
@@ -179,5 +184,5 @@ def _resized(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.
 
 
 def _to(model: nn.Module, values: Array, flat: bool = True) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(values)).to(next(model.parameters()).dtype)
+    tensor = torch.from_numpy(np.array(values)).to(next(model.parameters()).dtype)
     return tensor.flatten(1) if flat else tensor

@@ -30,6 +30,7 @@ from deconvkit.verbs.inputs import (
     colours_for,
     digits_for,
     noted_number,
+    page_name,
     pictures_for,
     shrunk,
     side_of,
@@ -45,6 +46,7 @@ CLASSES = ("M2", "StackedM1M2")
 GENERATORS = ("DCGANGenerator", "MLPGenerator")
 _STEPS = 10  # of a walk
 _ROW = 12  # images of a row
+_GROUPS = 4  # of rows in a picture
 
 
 def sample(trained: Trained, request: Request) -> Drawn:
@@ -55,8 +57,9 @@ def sample(trained: Trained, request: Request) -> Drawn:
         names = class_names(request, trained.notes, model.classes)
         means = _shown(model, model(torch.eye(model.classes)))
         note = "The decoder is told the class alone: it draws the mean of what it has seen of it."
-        rows = [(_range(names, i), means[i : i + 10]) for i in range(0, model.classes, 10)]
-        return Drawn({"samples": image_rows(rows, "What a class looks like", note)})
+        each = [Panel(image, name) for image, name in zip(means, names, strict=True)]
+        columns = 5 if len(each) <= 10 else 8
+        return Drawn({"samples": panels(each, columns, "What a class looks like", note)})
     if isinstance(model, (M2, StackedM1M2)):
         classes, size = _classes_and_style(model)
         names = class_names(request, trained.notes, classes)
@@ -95,8 +98,8 @@ def reconstruct(trained: Trained, request: Request) -> Drawn:
         restored, size = bottom.reconstruct(given), bottom.latent_size
     error = (restored.clamp(0, 1) - given).square().mean().item()
     note = f"{size} numbers each; mean squared error {error:.4f}."
-    rows = _paired(model, [("original", given), ("restored", restored)])
-    return Drawn({"reconstructions": image_rows(rows, "Through the bottleneck", note)})
+    rows = [("original", given), ("restored", restored)]
+    return Drawn(_rows(model, "reconstructions", rows, "Through the bottleneck", note))
 
 
 def denoise(trained: Trained, request: Request) -> Drawn:
@@ -107,7 +110,7 @@ def denoise(trained: Trained, request: Request) -> Drawn:
     given = _given(model, request)
     if request.input:
         rows = [("given", given), ("restored", model(given).reconstruction)]
-        return Drawn({"denoised": image_rows(_paired(model, rows), "Noise taken away", "The images given.")})
+        return Drawn(_rows(model, "denoised", rows, "Noise taken away", "The images given."))
     sigma = noted_number(trained.notes, "noise", 0.25)
     draw = torch.randn(given.shape, generator=torch.Generator().manual_seed(request.seed))
     noisy = (given + sigma * draw.to(given.dtype)).clamp(0, 1)
@@ -115,7 +118,7 @@ def denoise(trained: Trained, request: Request) -> Drawn:
     before, after = (psnr(found.numpy(), given.numpy()) for found in (noisy, restored))
     note = f"Noise of standard deviation {sigma:g}: {before:.1f} dB before, {after:.1f} dB after."
     rows = [("clean", given), ("noisy", noisy), ("restored", restored)]
-    return Drawn({"denoised": image_rows(_paired(model, rows), "Noise taken away", note)})
+    return Drawn(_rows(model, "denoised", rows, "Noise taken away", note))
 
 
 def traverse(trained: Trained, request: Request) -> Drawn:
@@ -193,7 +196,9 @@ def analogies(trained: Trained, request: Request) -> Drawn:
                 (f"taken for {names[labels[i]]}", _shown(model, torch.cat((given[i : i + 1], drawn))))
             )
         note = "Each row: an image, then its style in each class."
-        pictures[_page("analogies", page // _ROW)] = image_rows(rows, "The same hand, other classes", note)
+        pictures[page_name("analogies", page // _ROW)] = image_rows(
+            rows, "The same hand, other classes", note
+        )
     return Drawn(pictures)
 
 
@@ -221,7 +226,7 @@ def _photographs(model: SparseAutoencoder, notes: dict[str, Any], request: Reque
             Panel(flat, f"the patches' means alone: {psnr(flat, grey):.1f} dB"),
         ]
         note = f"Every patch of {size}×{size} pixels through a code of {units} units, its mean kept beside."
-        pictures[_page("reconstruction", i)] = panels(shown, 3, "Through the bottleneck", note)
+        pictures[page_name("reconstruction", i)] = panels(shown, 3, "Through the bottleneck", note)
     return Drawn(pictures)
 
 
@@ -298,22 +303,18 @@ def _shown(model: Any, made: Tensor) -> Array:
     return made[:, 0].numpy() if made.shape[1] == 1 else made.permute(0, 2, 3, 1).numpy()
 
 
-def _paired(model: Any, named: list[tuple[str, Tensor]]) -> list[tuple[str, Array]]:
-    """Rows of at most twelve images, those that belong together below each other."""
-    rows = []
-    for begin in range(0, min(len(named[0][1]), 5 * _ROW), _ROW):
-        rows += [(name, _shown_as_given(model, images[begin : begin + _ROW])) for name, images in named]
-    return rows
-
-
-def _shown_as_given(model: Any, images: Tensor) -> Array:
-    return _shown(model, images)
-
-
-def _range(names: list[str], begin: int) -> str:
-    last = min(begin + 10, len(names)) - 1
-    return names[begin] if begin == last else f"{names[begin]} to {names[last]}"
-
-
-def _page(name: str, page: int) -> str:
-    return name if page == 0 else f"{name}_{page + 1}"
+def _rows(model: Any, name: str, named: list[tuple[str, Tensor]], title: str, note: str) -> dict[str, Figure]:
+    """Pictures of rows of at most twelve images, those that belong together below each other."""
+    pictures = {}
+    count = len(named[0][1])
+    for page, begin in enumerate(range(0, count, _GROUPS * _ROW)):
+        rows = []
+        for first in range(begin, min(begin + _GROUPS * _ROW, count), _ROW):
+            for label, images in named:
+                row = _shown(model, images[first : first + _ROW])
+                missing = min(count, _ROW) - len(row)  # white, so that the last row is aligned
+                rows.append(
+                    (label, np.pad(row, [(0, missing), *[(0, 0)] * (row.ndim - 1)], constant_values=1))
+                )
+        pictures[page_name(name, page)] = image_rows(rows, title, note)
+    return pictures

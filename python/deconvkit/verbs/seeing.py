@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,14 @@ from deconvkit.verbs.inputs import (
     files,
     normalised,
     noted_number,
+    page_name,
     pictures_for,
     shrunk,
     side_of,
     square,
 )
-from deconvkit.visualize.grids import image_sheet
 from deconvkit.visualize.panels import Panel, label_colours, label_map, panels, predictions
-from deconvkit.visualize.receptive_fields import orientation_index
+from deconvkit.visualize.receptive_fields import fields_sheet, orientation_index
 
 Array = NDArray[Any]
 
@@ -68,7 +67,7 @@ def classify(trained: Trained, request: Request) -> Drawn:
     for page in range(0, len(shown), _PAGE):
         part = slice(page, page + _PAGE)
         note = f"The likeliest of {classes} classes and their probabilities."
-        pictures[_page("classes", page // _PAGE)] = predictions(
+        pictures[page_name("classes", page // _PAGE)] = predictions(
             shown[part], chances[part], names, "What the network sees", note
         )
     return Drawn(pictures, "\n".join(lines))
@@ -86,7 +85,9 @@ def segment(trained: Trained, request: Request) -> Drawn:
         small = shrunk(picture)
         labels = model.predict(normalised(small))[0].numpy()
         note = f"{name}: the likeliest class of each pixel; the background is left clear."
-        pictures[_page("labels", i)] = label_map(small / 255, labels, names, colours, "What is where", note)
+        pictures[page_name("labels", i)] = label_map(
+            small / 255, labels, names, colours, "What is where", note
+        )
         shares = np.bincount(labels.ravel(), minlength=len(names)) / labels.size
         best = [j for j in np.argsort(-shares, kind="stable") if shares[j] > 0]
         lines.append(f"{name}: " + ", ".join(f"{names[j]} {shares[j]:.1%}" for j in best[:5]))
@@ -104,7 +105,7 @@ def visualize(trained: Trained, request: Request) -> Drawn:
     size = model.input_size if isinstance(model, DeconvNet) else _size(trained, 224)
     return Drawn(
         {
-            _page("seen", i): look(model, name, square(picture, size))
+            page_name("seen", i): look(model, name, square(picture, size))
             for i, (name, picture) in enumerate(pictures_for(request))
         }
     )
@@ -148,15 +149,8 @@ def _fields(model: SparseAutoencoder) -> Drawn:
     fields = model.encoder.weight.double().numpy().reshape(-1, side, side)
     index = orientation_index(fields)
     fields = fields[np.argsort(-index)]
-    largest = np.abs(fields).max((1, 2), keepdims=True)
-    units = len(fields)
     note = f"Weights into each unit, grey is 0; mean orientation index {index.mean():.2f}."
-    sheet = image_sheet(
-        0.5 + 0.5 * fields / np.where(largest, largest, 1.0),
-        math.ceil(math.sqrt(units)),
-        f"What the {units} units look for",
-        note,
-    )
+    sheet = fields_sheet(fields, f"What the {len(fields)} units look for", note)
     return Drawn({"receptive_fields": sheet})
 
 
@@ -170,7 +164,3 @@ def _contrast(image: Tensor) -> Array:
 def _size(trained: Trained, default: int) -> int:
     """Pixels a side of a VGG's images."""
     return max(32, int(noted_number(trained.notes, "size", default)))
-
-
-def _page(name: str, page: int) -> str:
-    return name if page == 0 else f"{name}_{page + 1}"

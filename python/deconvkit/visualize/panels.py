@@ -106,8 +106,10 @@ def predictions(
     title: str,
     note: str,
 ) -> Figure:
-    """Images, (h, w) or (h, w, 3) in [0, 1], with bars of their likeliest classes; (N, C) probabilities."""
-    shown = min(5, probabilities.shape[1])
+    """Images, (h, w) or (h, w, 3) in [0, 1], with bars of their likeliest classes; (N, C) probabilities.
+
+    At most five, and none that is nearly impossible.
+    """
     rows = -(-len(pictures) // 2)
     tall = 1.45
     figure = canvas.new_figure(9.6, 1.15 + rows * tall, title, note)
@@ -117,18 +119,18 @@ def predictions(
         cell = grid[i // 2, i % 2].subgridspec(1, 3, width_ratios=(1.15, 1.15, 1.6), wspace=0)
         canvas.show_image(figure.add_subplot(cell[0]), picture, _short(name, 22))
         bars = figure.add_subplot(cell[2])
-        order = np.argsort(-chances, kind="stable")[:shown]
-        likeliest = [canvas.ACCENT, *[canvas.BARS] * (shown - 1)]
-        bars.barh(range(shown), chances[order], color=likeliest, height=0.62)
-        for y, index in enumerate(order):
-            bars.text(
-                chances[index] + 0.02, y, f"{chances[index]:.0%}", va="center", fontsize=8, color=canvas.QUIET
-            )
-        bars.set_yticks(range(shown), [_short(names[index], 20) for index in order])
+        order = np.argsort(-chances, kind="stable")[:5]
+        order = order[: max(1, int((chances[order] >= 0.005).sum()))]
+        shown = range(len(order))
+        colours = [canvas.ACCENT, *[canvas.BARS] * (len(order) - 1)]
+        bars.barh(shown, chances[order], color=colours, height=0.62)
+        for y, chance in zip(shown, chances[order], strict=True):
+            bars.text(chance + 0.02, y, f"{chance:.0%}", va="center", fontsize=8, color=canvas.QUIET)
+        bars.set_yticks(shown, [_short(names[index], 20) for index in order])
         bars.tick_params(axis="y", labelsize=8.5, colors=canvas.INK, length=0)
         bars.set_xticks([])
         bars.set_xlim(0, 1.2)
-        bars.invert_yaxis()
+        bars.set_ylim(4.6, -0.6)
         bars.spines[:].set_visible(False)
     return figure
 

@@ -69,3 +69,14 @@ def receptive_fields(learned: Array, untrained: Array, title: str, note: str) ->
     bar.ax.tick_params(labelsize=8.5, colors=canvas.QUIET, length=2)
     bar.outline.set_visible(False)
     return figure
+
+
+def fields_sheet(fields: Array, title: str, note: str) -> Figure:
+    """Receptive fields alone, (N, height, width), in the order given and scaled as above."""
+    columns = math.ceil(math.sqrt(len(fields)))
+    sheet = mosaic(fields, columns)
+    figure = canvas.new_figure(6.5, 1.2 + 6.1 * sheet.shape[0] / sheet.shape[1], title, note)
+    axes = figure.subplots()
+    axes.set_facecolor(canvas.GAP)
+    canvas.show_image(axes, sheet, vmin=-1, vmax=1)
+    return figure
