@@ -229,7 +229,8 @@ def test_labels_over_a_picture(photograph: str, monkeypatch: pytest.MonkeyPatch)
     original = np.asarray(figure.axes[0].images[0].get_array())
     np.testing.assert_array_equal(shown[20:], original[20:])
     green = np.array([0, 128 / 255, 0])  # VOC's second colour
-    np.testing.assert_allclose(shown[:10], 0.4 * original[:10] + 0.6 * green)
+    np.testing.assert_allclose(shown[:9], 0.4 * original[:9] + 0.6 * green)
+    assert (shown[9] == 1).all()  # where they meet
 
 
 def test_bare_weights_of_a_vgg(tmp_path: Path, photograph: str) -> None:

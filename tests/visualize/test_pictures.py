@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from deconvkit.visualize import canvas
+from deconvkit.visualize.panels import Panel, label_colours, label_map, panels, predictions
 from deconvkit.visualize.receptive_fields import mosaic, orientation_index, receptive_fields
 from deconvkit.visualize.reconstructions import psnr, reconstructions
 from deconvkit.visualize.sparsity import mean_activations
@@ -48,7 +49,27 @@ def unpooling_figure() -> Figure:
     return unpooling(rows, (slice(0, 32), slice(0, 48)), "Title", "a note\nof two lines")
 
 
-FIGURES = [fields_figure, reconstructions_figure, activations_figure, unpooling_figure]
+def panels_figure() -> Figure:
+    shown = [Panel(RANDOM.random((32, 48)), f"panel {i}: a name of it") for i in range(5)]
+    return panels(shown, 3, "Title", "a note\nof two lines")
+
+
+def label_map_figure() -> Figure:
+    labels = RANDOM.integers(0, 21, (30, 60))
+    names = [f"class {i} with a long name, longer than fits" for i in range(21)]
+    return label_map(RANDOM.random((30, 60, 3)), labels, names, label_colours(21), "Title", "note")
+
+
+def predictions_figure() -> Figure:
+    pictures = [(f"a file with a long name {i}.jpg", RANDOM.random((8, 8))) for i in range(5)]
+    names = [f"class {i} with a long name" for i in range(12)]
+    return predictions(pictures, RANDOM.dirichlet(np.ones(12), 5), names, "Title", "note")
+
+
+FIGURES = [
+    *(fields_figure, reconstructions_figure, activations_figure, unpooling_figure),
+    *(panels_figure, label_map_figure, predictions_figure),
+]
 
 
 @pytest.mark.parametrize("make", FIGURES)
@@ -60,6 +81,8 @@ def test_texts_lie_inside_the_figure_and_apart(make: Callable[[], Figure]) -> No
     texts = [*figure.texts]
     for axes in figure.axes:
         texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        legend = axes.get_legend()
+        texts += legend.get_texts() if legend else []
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
             texts += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
@@ -128,6 +151,13 @@ def test_orientation_index() -> None:
     assert orientation_index(RANDOM.standard_normal((2000, 8, 8))).mean() == pytest.approx(0.16, abs=0.03)
     blob = np.exp(-20 * ((x - 7 / 16) ** 2 + (y - 7 / 16) ** 2))
     assert orientation_index(np.stack([blob, np.zeros((8, 8))])) == pytest.approx([0, 0], abs=1e-9)
+
+
+def test_label_colours_are_those_of_voc() -> None:
+    colours = (label_colours(21) * 255).round().astype(int).tolist()
+    assert colours[:5] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
+    assert colours[15] == [192, 128, 128]  # person
+    assert colours[20] == [0, 64, 128]
 
 
 def test_mosaic() -> None:

@@ -59,7 +59,7 @@ def sample(trained: Trained, request: Request) -> Drawn:
         note = "The decoder is told the class alone: it draws the mean of what it has seen of it."
         each = [Panel(image, name) for image, name in zip(means, names, strict=True)]
         columns = 5 if len(each) <= 10 else 8
-        return Drawn({"samples": panels(each, columns, "What a class looks like", note)})
+        return Drawn({"samples": panels(each, columns, "What a class looks like", note, 1.6)})
     if isinstance(model, (M2, StackedM1M2)):
         classes, size = _classes_and_style(model)
         names = class_names(request, trained.notes, classes)

@@ -23,11 +23,11 @@ class Panel(NamedTuple):
     colours: str = "gray"  # matplotlib's map for an image (H, W)
 
 
-def panels(shown: Sequence[Panel], columns: int, title: str, note: str) -> Figure:
-    """Panels in rows, each as wide as the others."""
+def panels(shown: Sequence[Panel], columns: int, title: str, note: str, widest: float = 3.2) -> Figure:
+    """Panels in rows, each as wide as the others, at most ``widest`` inches."""
     rows = -(-len(shown) // columns)
     height, width = shown[0].image.shape[:2]
-    side = min(3.2, 12.6 / columns)
+    side = min(widest, 12.6 / columns)
     row = side * min(height / width, 1.5) + 0.38
     figure = canvas.new_figure(
         max(7.0, columns * side + 0.4), 0.95 + 0.2 + rows * row + 0.19 * note.count("\n"), title, note
@@ -45,6 +45,8 @@ def label_map(
 ) -> Figure:
     """A picture (H, W, 3) in [0, 1] beside itself under its labels (H, W), with a legend of those it has.
 
+    White lines are drawn where labels meet.
+
     Args:
         picture: in [0, 1].
         labels: numbers of classes; 0, the background, is left clear.
@@ -60,7 +62,10 @@ def label_map(
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.03})
     canvas.show_image(left, picture)
     cover = np.where(labels[..., None] > 0, 0.6, 0.0)
-    canvas.show_image(right, (1 - cover) * picture + cover * colours[labels])
+    covered = (1 - cover) * picture + cover * colours[labels]
+    covered[:-1][labels[1:] != labels[:-1]] = 1
+    covered[:, :-1][labels[:, 1:] != labels[:, :-1]] = 1
+    canvas.show_image(right, covered)
     counts = np.bincount(labels.ravel(), minlength=len(names))
     present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
     listed = [
@@ -68,9 +73,7 @@ def label_map(
             facecolor=colours[i] if i else "white",
             edgecolor=canvas.QUIET,
             linewidth=0.5,
-            label=f"{_short(names[i])}  {counts[i] / labels.size:.0%}"
-            if counts[i] / labels.size >= 0.005
-            else f"{_short(names[i])}  <1%",
+            label=f"{_short(names[i])}  {_percent(counts[i] / labels.size)}",
         )
         for i in present[:12]
     ]
@@ -117,16 +120,16 @@ def predictions(
     for i, ((name, picture), chances) in enumerate(zip(pictures, probabilities, strict=True)):
         # Between image and bars the names of the classes.
         cell = grid[i // 2, i % 2].subgridspec(1, 3, width_ratios=(1.15, 1.15, 1.6), wspace=0)
-        canvas.show_image(figure.add_subplot(cell[0]), picture, _short(name, 22))
+        canvas.show_image(figure.add_subplot(cell[0]), picture, _short(name))
         bars = figure.add_subplot(cell[2])
         order = np.argsort(-chances, kind="stable")[:5]
-        order = order[: max(1, int((chances[order] >= 0.005).sum()))]
+        order = order[: max(1, int((chances[order] >= min(0.005, chances.max() / 2)).sum()))]
         shown = range(len(order))
         colours = [canvas.ACCENT, *[canvas.BARS] * (len(order) - 1)]
         bars.barh(shown, chances[order], color=colours, height=0.62)
         for y, chance in zip(shown, chances[order], strict=True):
-            bars.text(chance + 0.02, y, f"{chance:.0%}", va="center", fontsize=8, color=canvas.QUIET)
-        bars.set_yticks(shown, [_short(names[index], 20) for index in order])
+            bars.text(chance + 0.02, y, _percent(chance), va="center", fontsize=8, color=canvas.QUIET)
+        bars.set_yticks(shown, [_short(names[index], 18) for index in order])
         bars.tick_params(axis="y", labelsize=8.5, colors=canvas.INK, length=0)
         bars.set_xticks([])
         bars.set_xlim(0, 1.2)
@@ -135,5 +138,9 @@ def predictions(
     return figure
 
 
-def _short(name: str, most: int = 24) -> str:
+def _short(name: str, most: int = 20) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "<1%"
