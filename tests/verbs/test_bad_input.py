@@ -87,6 +87,17 @@ def decoder(folder: Path) -> str:
     return str(folder / "m2.pt")
 
 
+def test_more_than_can_be_drawn(tmp_path: Path, vae: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    many = ["--checkpoint", vae, "--count", "1001", "--out", str(out)]
+    assert "--count: expected at most 1000, got 1001" in told(capsys, "sample", *many)
+    save_model(tmp_path / "odd.pt", models.ConvVAE(8, 2, 3, 2), "vae", {})
+    odd = ["--checkpoint", str(tmp_path / "odd.pt"), "--out", str(out)]
+    for verb in ("sample", "reconstruct", "traverse"):
+        assert "expected a model of images, got one of 2 channels" in told(capsys, verb, *odd)
+    assert not out.exists()
+
+
 def test_folders(tmp_path: Path, vae: str, capsys: pytest.CaptureFixture[str]) -> None:
     def of(out: object) -> str:
         return told(capsys, "sample", "--checkpoint", vae, "--out", str(out))

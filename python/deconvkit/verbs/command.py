@@ -17,6 +17,8 @@ from deconvkit.visualize import canvas
 
 _CLASSIFIERS = ("VGG", *latents.CLASSES)
 
+_MOST = 1000  # samples that a picture can hold
+
 # The function, and the models that it knows.
 _DRAW: dict[str, tuple[Callable[[Trained, Request], Drawn], tuple[str, ...]]] = {
     "sample": (
@@ -55,8 +57,15 @@ def run(verb: str, checkpoint: str, out: str, **options: Any) -> list[Path]:
     trained = load_model(checkpoint, *models)
     if not all(value.isfinite().all() for value in trained.model.state_dict().values()):
         raise VerbError(f"--checkpoint: expected numbers in {checkpoint}, got NaN or infinity among them")
-    with torch.no_grad():
-        drawn = draw(trained, request)
+    if request.count > _MOST:
+        raise VerbError(f"--count: expected at most {_MOST}, got {request.count}")
+    try:
+        with torch.no_grad():
+            drawn = draw(trained, request)
+    except (DataError, VerbError):
+        raise
+    except ValueError as error:  # of sizes that do not go together
+        raise VerbError(f"--checkpoint: {checkpoint} cannot be drawn ({error})") from error
     folder.mkdir(parents=True, exist_ok=True)
     written = [canvas.save_png(figure, folder / f"{name}.png") for name, figure in drawn.pictures.items()]
     if drawn.text:

@@ -29,7 +29,7 @@ def sheet(images: Array, columns: int, gap: int = 1) -> Array:
 def image_rows(rows: Sequence[tuple[str, Array]], title: str, note: str) -> Figure:
     """Named rows of as many images each, (N, h, w) or (N, h, w, 3) in [0, 1]."""
     count = max(len(images) for _, images in rows)
-    side = min(0.8, 9.0 / count)
+    side = min(0.8, 9.0 / count, 200 / len(rows))
     figure = canvas.new_figure(
         max(7.5, count * side + 1.5), 1.3 + side * 1.08 * len(rows), title, note, left=1.2
     )

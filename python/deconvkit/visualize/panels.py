@@ -62,9 +62,13 @@ def label_map(
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.03})
     canvas.show_image(left, picture)
     cover = np.where(labels[..., None] > 0, 0.6, 0.0)
-    covered = (1 - cover) * picture + cover * colours[labels]
-    covered[:-1][labels[1:] != labels[:-1]] = 1
-    covered[:, :-1][labels[:, 1:] != labels[:, :-1]] = 1
+    times = max(1, 480 // width)  # small pictures are enlarged, for the lines to be thin
+    covered, large = (
+        np.repeat(np.repeat(image, times, 0), times, 1)
+        for image in ((1 - cover) * picture + cover * colours[labels], labels)
+    )
+    covered[:-1][large[1:] != large[:-1]] = 1
+    covered[:, :-1][large[:, 1:] != large[:, :-1]] = 1
     canvas.show_image(right, covered)
     counts = np.bincount(labels.ravel(), minlength=len(names))
     present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
