@@ -107,6 +107,18 @@ def test_a_walk_shows_the_strongest_latent_first(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(rows[1][1][:, 0, 0], 0.5 + 0.1 * at, atol=1e-6)
 
 
+def test_a_generators_walk_leads_from_latent_to_latent(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(latents, "image_rows", lambda rows, *rest: shown.append(rows))
+    model = models.MLPGenerator(3, 64, [8])
+    draw(latents.traverse, trained(model), seed=5)
+    ends = torch.rand(16, 3, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    with torch.no_grad():
+        made = model(ends).view(8, 2, 8, 8).numpy()
+    for (_, walk), (first, last) in zip(shown[0], made, strict=True):
+        np.testing.assert_allclose(walk[[0, -1]], [first, last], atol=1e-6)
+
+
 def test_analogies_have_the_style_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr(latents, "image_rows", lambda rows, *rest: shown.append(rows))
@@ -261,6 +273,24 @@ def test_projections_are_the_strongest_channels(photograph: str, monkeypatch: py
         maps = model.features[:10](image)
     assert shown[2].name == f"pool 2: channel {int(maps.amax((2, 3)).argmax())}, 16×16"
     assert all(panel.image.shape == (64, 64, 3) for panel in shown)
+
+
+def test_the_way_up_shows_what_varies_most(photograph: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(seeing, "panels", lambda seen, *rest: shown.extend(seen))
+    model = models.DeconvNet(3, 2, 32).eval()
+    maps = {f"deconv{i}": torch.zeros(1, 3, 64 >> i, 64 >> i) for i in range(5, 0, -1)}
+    for found in maps.values():
+        found[0, 0] = 7  # strong, but the same everywhere
+        found[0, 2, 0] = 4
+    monkeypatch.setattr(model, "activations", lambda images: maps)
+    draw(seeing.visualize, trained(model), input=[photograph])
+    assert [panel.name for panel in shown[1:]] == [
+        f"deconv{i}: channel 2, {64 >> i}×{64 >> i}" for i in range(5, 0, -1)
+    ]
+    for panel in shown[1:]:
+        assert (panel.image[0] == 1).all()
+        assert (panel.image[1:] == 0).all()
 
 
 def test_patch_scale_of_a_foreign_file() -> None:
