@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,20 +102,45 @@ def test_phases_and_a_frozen_discriminator() -> None:
     assert all(p.grad is not None for p in generator.parameters())
 
 
-def test_two_processes_are_one(tmp_path: Path) -> None:
-    """ρ̂, the cost and the gradient are those of all samples."""
-    arguments = ["sparse-autoencoder", *SHORT["sparse-autoencoder"]]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, more in (("one", []), ("two", ["--trainer.devices=2", "--trainer.strategy=ddp"])):
-        subprocess.run(
-            [sys.executable, "-m", "deconvkit", "train", *arguments, "--out", str(tmp_path / name), *more],
-            check=True,
-            env=environment,
-            capture_output=True,
-            timeout=300,
-        )
-    one, two = (
-        json.loads((tmp_path / name / "summary.json").read_text())["figures"] for name in ("one", "two")
+@pytest.mark.parametrize(
+    ("recipe", "more", "figures"),
+    [
+        ("sparse-autoencoder", [], ("cost", "rho_hat_least", "rho_hat_most", "orientation_index")),
+        ("sparse-autoencoder", ["--data.count=301"], ("cost", "rho_hat_least", "rho_hat_most")),
+        ("denoise", [], ("restored_db", "rho_hat_least", "rho_hat_most")),
+    ],
+    ids=["even", "uneven", "denoise"],
+)
+def test_two_processes_are_one(
+    recipe: str, more: list[str], figures: tuple[str, ...], tmp_path: Path
+) -> None:
+    """ρ̂, the cost and the gradient are those of all samples, none counted twice."""
+    results = [trained_by(recipe, n, more, tmp_path)["figures"] for n in (1, 2)]
+    for figure in figures:
+        assert results[1][figure] == pytest.approx(results[0][figure], rel=1e-10)
+
+
+def test_two_processes_play(tmp_path: Path) -> None:
+    """Phases in which half of the weights have no gradient."""
+    assert trained_by("gan-mlp", 2, [], tmp_path)["epochs"] == 5
+
+
+def trained_by(recipe: str, processes: int, more: list[str], folder: Path) -> Any:
+    out = folder / str(processes)
+    distributed = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"] if processes > 1 else []
+    arguments = [recipe, *SHORT[recipe], *more, *distributed, "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deconvkit", "train", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    for figure in ("cost", "rho_hat_least", "rho_hat_most", "orientation_index"):
-        assert two[figure] == pytest.approx(one[figure], rel=1e-6)
+    try:
+        _, errors = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # Lightning's processes outlive their parent
+        raise
+    assert process.returncode == 0, errors
+    return json.loads((out / "summary.json").read_text())

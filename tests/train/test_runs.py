@@ -1,9 +1,11 @@
 """Runs that are killed, broken off, taken up again; and what no run begins with."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torch import nn
 from deconvkit import models
 from deconvkit.cli import main
 from deconvkit.train import command
+from deconvkit.train.callbacks import WholeCheckpoints
 from deconvkit.train.checkpoint import CheckpointError, load_model, save_model
 from deconvkit.train.errors import TrainingError
 
@@ -68,6 +71,59 @@ def test_a_run_that_is_taken_up_again_ends_with_the_same_numbers(how: int, tmp_p
         assert torch.equal(got.state_dict()[name], value)
 
 
+VAE = ["vae", "--data.test_size=1600"]
+
+
+def test_a_run_killed_when_only_its_summary_was_left(tmp_path: Path) -> None:
+    arguments = ["train", *VAE, "--trainer.max_epochs=2", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    whole = json.loads((tmp_path / "summary.json").read_text())
+    for name in ("summary.json", "model.pt", "samples.png"):
+        (tmp_path / name).unlink()
+    assert main([*arguments, "--resume"]) == 0
+    again = json.loads((tmp_path / "summary.json").read_text())
+    assert again["figures"] == whole["figures"]
+    assert (tmp_path / "model.pt").is_file()
+    assert (tmp_path / "samples.png").is_file()
+
+
+def test_what_cannot_be_taken_up_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--out", str(tmp_path), "--trainer.max_epochs=2"]
+    assert main(["train", *VAE, *more]) == 0
+    summary = (tmp_path / "summary.json").read_bytes()
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    capsys.readouterr()
+
+    def told(*arguments: str) -> str:
+        assert main(["train", *arguments, "--resume"]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        return line
+
+    assert "has ended; for more, --trainer.max_epochs" in told(*VAE, *more)
+    assert "is of recipe vae, not m2" in told("m2", *more)
+    more[-1] = "--trainer.max_epochs=3"
+    assert "is of other --model arguments" in told(*VAE, *more, "--model.latent_size=3")
+    last.write_bytes(last.read_bytes()[:2000])
+    assert "got a file that is none" in told(*VAE, *more)
+    assert (tmp_path / "summary.json").read_bytes() == summary
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"a": 1}, path)
+    before = path.stat().st_ino
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/full")  # not by way of another folder
+    WholeCheckpoints().save_checkpoint({"a": 2}, path)
+    assert path.stat().st_ino != before
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        WholeCheckpoints().save_checkpoint({"a": 3}, path)
+    assert torch.load(path, weights_only=True) == {"a": 2}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
 def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "summary.json").write_text("{}")
     assert main(["train", "vae", "--out", str(tmp_path)]) == 2
@@ -93,6 +149,9 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
         (["vae", "--model.latent_size", "many"], "vae: .*latent_size"),
         (["vae", "--model.latent_size", "0"], "VAE: latent_size: expected an int >= 1, got 0"),
         (["vae", "--trainer.epochs", "3"], "vae: .*epochs"),
+        (["vae", "--trainer.devices", "0"], "vae: .*devices"),
+        (["vae", "--trainer.max_epochs", "0"], "vae: nothing was trained"),
+        (["m2", "--model.labelled", "0"], "m2: labelled: expected 10 to 1297, got 0"),
     ],
 )
 def test_wrong_usage(

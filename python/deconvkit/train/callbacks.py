@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
@@ -20,6 +22,21 @@ from deconvkit._version import __version__
 from deconvkit.train.checkpoint import save_model, write_whole
 from deconvkit.train.module import Recipe
 from deconvkit.visualize import canvas
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, whole or not at all.
+
+    Its own are written to the folder for temporary files and moved: a copy where that is another disk, which
+    a kill leaves half done over the last good one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write it beside its place, and move it there."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_whole(path, buffer.getvalue())
 
 
 class Interruption(pl.Callback):
@@ -67,8 +84,8 @@ class RunFolder(pl.Callback):
         self._begin = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds of training so far, over all sessions of the run."""
-        return {"seconds": self.seconds + time.perf_counter() - self._begin}
+        """The recipe, and seconds of training so far, over all sittings of the run."""
+        return {"recipe": self.recipe, "seconds": self.seconds + time.perf_counter() - self._begin}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
@@ -98,12 +115,17 @@ class RunFolder(pl.Callback):
 
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure, draw and save; nothing of a run that was broken off."""
+        """Finish, but for a run that was broken off."""
         self.bar.close()
+        self.finish(trainer, pl_module)
+
+    def finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure, draw and save; also of a run that was killed when only this was left."""
         if trainer.interrupted or not isinstance(pl_module, Recipe):
             return
         training = self.seconds + time.perf_counter() - self._begin
         pl_module.eval()
+        torch.manual_seed(pl_module.seed)
         with torch.no_grad():
             figures = pl_module.figures()
         self._draw(pl_module, self.folder, "")

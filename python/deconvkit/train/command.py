@@ -79,9 +79,10 @@ def run(
     with _quiet():
         from lightning.pytorch.callbacks import ModelCheckpoint
         from lightning.pytorch.loggers import TensorBoardLogger
+        from lightning.pytorch.strategies import DDPStrategy
 
         from deconvkit.memory import keep_freed_memory
-        from deconvkit.train.callbacks import Interruption, RunFolder
+        from deconvkit.train.callbacks import Interruption, RunFolder, WholeCheckpoints
 
         keep_freed_memory()
         cli = _parsed(recipe, data, overrides)
@@ -103,12 +104,25 @@ def run(
                 enable_version_counter=False,
             ),
         ]
+        if isinstance(trainer.strategy, DDPStrategy):  # who does not play has no gradients
+            trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
+        if last is not None:
+            _see_that_it_fits(last, recipe, trainer.max_epochs)
         trainer.loggers = [TensorBoardLogger(folder, name="", version="tensorboard")]
         try:
             with interruption:
                 trainer.fit(module, cli.datamodule, ckpt_path=last, weights_only=True if last else None)
+                if last and trainer.is_global_zero and not keeper.summary:
+                    keeper.finish(trainer, module)
         except SystemExit as error:  # Lightning's way to end what Ctrl-C broke off
             raise KeyboardInterrupt from error
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            raise RunFolderError(
+                f"--resume: {last} is of other --model arguments; give those that it was begun with"
+            ) from error
         except ValueError as error:  # of a network or data that cannot be built
             if trainer.global_step > 0:
                 raise
@@ -117,6 +131,8 @@ def run(
             raise TrainingError(f"{error.filename or folder}: {error.strerror or error}") from error
         if trainer.interrupted:
             raise KeyboardInterrupt
+    if trainer.is_global_zero and not keeper.summary:
+        raise RunFolderError(f"{recipe}: nothing was trained; --trainer.* leaves no batch to do")
     if trainer.is_global_zero:
         for name, value in keeper.summary.get("figures", {}).items():
             print(f"{name:<28}{value:.6g}")
@@ -131,6 +147,7 @@ def run(
 
 def _parsed(recipe: str, data: str | None, overrides: Sequence[str]) -> Any:
     """LightningCLI with the recipe's YAML and the user's changes."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.cli import LightningCLI
 
     source = resources.files("deconvkit.train") / "recipes" / f"{recipe}.yaml"
@@ -147,9 +164,29 @@ def _parsed(recipe: str, data: str | None, overrides: Sequence[str]) -> Any:
                 run=False,
                 parser_kwargs={"exit_on_error": False},
             )
-        except (argparse.ArgumentError, ValueError, TypeError) as error:
+        except (argparse.ArgumentError, ValueError, TypeError, MisconfigurationException) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise RunFolderError(f"{recipe}: {' '.join(lines)[:300]}") from error
+
+
+def _see_that_it_fits(last: Path, recipe: str, epochs: int | None) -> None:
+    """That a checkpoint can be read, is of this recipe, and leaves something to do."""
+    import torch
+
+    try:
+        content = torch.load(last, map_location="cpu", weights_only=True)
+        done, begun = content["epoch"] + 1, content["callbacks"]["RunFolder"]["recipe"]
+    except Exception as error:
+        raise RunFolderError(
+            f"--resume: {last}: expected a checkpoint of a run, got a file that is none; start again in "
+            "another folder"
+        ) from error
+    if begun != recipe:
+        raise RunFolderError(f"--resume: {last} is of recipe {begun}, not {recipe}")
+    if epochs is not None and 0 <= epochs <= done and (last.parents[1] / "summary.json").exists():
+        raise RunFolderError(
+            f"--resume: the run of {done} epochs has ended; for more, --trainer.max_epochs MORE"
+        )
 
 
 def _prepare(folder: Path, resume: bool) -> Path | None:

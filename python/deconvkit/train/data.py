@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
 
 from deconvkit.data import digits, images, photographs
 
@@ -30,6 +31,20 @@ class EpochSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         yield from torch.randperm(self.count, generator=generator).tolist()
+
+
+class Share(DistributedSampler[Any]):
+    """One process's samples of a full batch, none of them twice; of a kind that Lightning keeps."""
+
+    def __init__(self, data: Any, processes: int, rank: int) -> None:
+        super().__init__(data, processes, rank, shuffle=False)
+        self.indices = range(rank, len(data), processes)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
 
 
 class TensorData(pl.LightningDataModule):
@@ -60,6 +75,12 @@ class TensorData(pl.LightningDataModule):
         data = TensorDataset(*self.tensors)
         count = len(self.tensors[0])
         size = self.batch_size or count
+        processes: int = self.trainer.world_size if self.trainer else 1
+        if size == count and processes > 1:
+            if count < processes:
+                raise images.DataError(f"expected a sample for each of {processes} processes, got {count}")
+            share: Any = Share(data, processes, self.trainer.global_rank)  # type: ignore[union-attr]
+            return DataLoader(data, batch_size=len(share), sampler=share)
         sampler: Any = None if size == count else EpochSampler(count, self.seed)
         return DataLoader(data, batch_size=size, sampler=sampler, drop_last=count > 2 * size)
 

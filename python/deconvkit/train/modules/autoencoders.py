@@ -72,10 +72,16 @@ class SparseAutoencoderRecipe(Recipe):
         if len(batch) == 1:
             target = source
         optimizer: Any = self.optimizers()
+        # Of the mean over all samples, where processes have different numbers of them.
+        share: Any = 1.0
+        if self.trainer.world_size > 1:
+            counts: Any = self.all_gather(torch.tensor(float(len(source)), dtype=source.dtype))
+            share = len(source) / counts.mean()
 
         def cost() -> Tensor:
             optimizer.zero_grad()
-            loss = self.network.loss(self.network(source), target)
+            terms = self.network.loss_terms(self.network(source), target)
+            loss = terms._replace(reconstruction=share * terms.reconstruction).total
             self.manual_backward(loss)
             # All processes must take the same steps: the cost of all samples, as the gradient is.
             if self.trainer.world_size == 1:
@@ -167,7 +173,8 @@ class DenoiseRecipe(SparseAutoencoderRecipe):
         return {"size": self.data.size, "noise": self.data.noise}
 
     def _restored(self) -> Tensor:
-        return self.network(self.data.test_noisy).reconstruction.clamp(0, 1)
+        # By this process alone: the forward's ρ̂ would wait for the others.
+        return self.network.decode(self.network.encode(self.data.test_noisy)).clamp(0, 1)
 
     def figures(self) -> dict[str, float]:
         """Decibels of the noisy test digits, of ours and of the best PCA of several sizes."""

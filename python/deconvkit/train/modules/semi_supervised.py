@@ -48,6 +48,8 @@ class M2Recipe(_Digits):
         if hasattr(self, "network"):
             return
         features, labels = self.data.size**2, self.data.train_labels
+        if not 10 <= self.labelled <= len(labels):
+            raise ValueError(f"labelled: expected 10 to {len(labels)}, got {self.labelled}")
         generator = torch.Generator().manual_seed(self.data.seed)
         order = torch.randperm(len(labels), generator=generator)
         ranks = torch.empty_like(order)
