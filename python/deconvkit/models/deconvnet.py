@@ -149,7 +149,15 @@ class DeconvNet(nn.Module):
         """Copy a VGG-16's convolutions, their normalisations, and its first two linear layers as fc6 and fc7.
 
         fc6 reads 7×7 maps: for another input size it keeps its own weights.
+
+        Raises:
+            ValueError: another depth or width.
         """
+        if (vgg.depth, vgg.width) != (16, self.width):
+            raise ValueError(
+                f"DeconvNet: encoder_weights: expected VGG-16 of width {self.width}, "
+                f"got VGG-{vgg.depth} of width {vgg.width}"
+            )
         sources = [module for module in vgg.features if isinstance(module, nn.Conv2d)]
         norms = [module for module in vgg.features if isinstance(module, nn.BatchNorm2d)]
         units = [unit for stage in self.encoder for unit in _children(stage)]

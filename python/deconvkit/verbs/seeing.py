@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deconvkit.data import voc
+from deconvkit.data.images import square
 from deconvkit.models import M2, VGG, DeconvNet, SparseAutoencoder, StackedM1M2, SwitchVisualizer
 from deconvkit.train.checkpoint import Trained
 from deconvkit.verbs.inputs import (
@@ -24,17 +26,12 @@ from deconvkit.verbs.inputs import (
     pictures_for,
     shrunk,
     side_of,
-    square,
 )
 from deconvkit.visualize.panels import Panel, label_colours, label_map, panels, predictions
 from deconvkit.visualize.receptive_fields import fields_sheet, orientation_index
 
 Array = NDArray[Any]
 
-_VOC = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("table", "dog", "horse", "motorbike", "person", "plant", "sheep", "sofa", "train", "television"),
-)
 _PAGE = 12  # images of a picture of predictions
 
 
@@ -77,8 +74,8 @@ def segment(trained: Trained, request: Request) -> Drawn:
     """The class of every pixel, in one pass."""
     model: Any = trained.model
     names = class_names(request, trained.notes, model.num_classes)
-    if model.num_classes == len(_VOC) and request.names is None and "classes" not in trained.notes:
-        names = list(_VOC)
+    if model.num_classes == len(voc.CLASSES) and request.names is None and "classes" not in trained.notes:
+        names = list(voc.CLASSES)
     colours = label_colours(model.num_classes)
     pictures, lines = {}, []
     for i, (name, picture) in enumerate(pictures_for(request)):
