@@ -73,12 +73,8 @@ def enlarged(box: Box, factor: float, within: Box, shift: tuple[float, float] = 
     middle = (box.top + box.bottom) / 2 + shift[0] * height, (box.left + box.right) / 2 + shift[1] * width
     top, left = round(middle[0] - factor * height / 2), round(middle[1] - factor * width / 2)
     bottom, right = round(middle[0] + factor * height / 2), round(middle[1] + factor * width / 2)
-    return Box(
-        min(max(top, within.top), within.bottom - 1),
-        min(max(left, within.left), within.right - 1),
-        max(min(bottom, within.bottom), within.top + 1),
-        max(min(right, within.right), within.left + 1),
-    )
+    top, left = min(max(top, within.top), within.bottom - 1), min(max(left, within.left), within.right - 1)
+    return Box(top, left, max(min(bottom, within.bottom), top + 1), max(min(right, within.right), left + 1))
 
 
 def centred_object(scene: Scene, size: int, generator: np.random.Generator) -> tuple[Bytes, Bytes]:

@@ -15,6 +15,7 @@ CLASSES = ("background", "disc", "square", "triangle", "star")
 
 _FINE = 4  # lines of a mask for each of the image
 _TRIES = 12  # to find a free place
+_HUES = 0.07  # of the circle of hues, the spread within a class; their means are a quarter apart
 
 
 def draw_scenes(
@@ -28,6 +29,8 @@ def draw_scenes(
     photographs: Sequence[Bytes] | None = None,
 ) -> list[Scene]:
     """Scenes of one to ``most`` shapes, of all sizes, turned, coloured and shaded, on crops of photographs.
+
+    A class has its outline, and leans to hues that overlap with its neighbours' and are the photographs' too.
 
     Args:
         count: scenes.
@@ -65,7 +68,7 @@ def _scene(
             place = slice(top, top + side), slice(left, left + side)
             inside = cover >= 0.5
             if (objects[place][inside] > 0).mean() < 0.1:
-                image[place] += cover[..., None] * (_surface(image[place], generator) - image[place])
+                image[place] += cover[..., None] * (_surface(label, image[place], generator) - image[place])
                 labels[place][inside], objects[place][inside] = label, number
                 break
     if ring:
@@ -99,12 +102,17 @@ def _outline(name: str) -> NDArray[np.float64]:
     return np.stack((radii * np.cos(angles), radii * np.sin(angles)), axis=1)
 
 
-def _surface(behind: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
-    """A colour that is not the one behind it, shaded from one side to the other, with some noise."""
+def _surface(label: int, behind: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+    """A colour of the class's hues that is not the one behind it, shaded across, with some noise."""
     mean = behind.mean((0, 1))
-    colours = generator.uniform(0, 255, (8, 3))
+    hues = (label / (len(CLASSES) - 1) + generator.normal(0, _HUES, 8)) % 1
+    saturations, values = generator.uniform(0.4, 1, 8), generator.uniform(0.4, 1, 8)
+    # Hue to red, green and blue: each is a trapezium over the hues.
+    ramps = (hues[:, None] * 6 + [5, 3, 1]) % 6
+    pure = np.clip(np.minimum(ramps, 4 - ramps), 0, 1)
+    colours = 255 * values[:, None] * (1 - saturations[:, None] * pure)
     distances = np.linalg.norm(colours - mean, axis=1)
-    colour = colours[int(np.argmax(distances > 110))]  # the first that is far enough
+    colour = colours[int(np.argmax(distances > 80))]  # the first that is far enough
     side = behind.shape[0]
     ramp = np.linspace(-1, 1, side)
     down, across = generator.uniform(-25, 25, 2)

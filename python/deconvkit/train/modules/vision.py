@@ -82,7 +82,7 @@ class VGGRecipe(_Vision):
     def __init__(
         self,
         depth: int = 16,
-        width: int = 8,
+        width: int = 4,
         dropout: float = 0.5,
         learning_rate: float = 0.01,
         milestones: Sequence[int] = (),
