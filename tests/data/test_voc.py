@@ -107,5 +107,5 @@ def test_folders_that_are_spoilt(spoil: Callable[[Path], None], message: str, tm
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match=r"expected a VOCdevkit folder with .* got one without JPEGImages"):
+        with pytest.raises(DataError, match=r"expected a VOCdevkit folder .* got one without JPEGImages"):
             VOCScenes(folder)
