@@ -231,7 +231,8 @@ def test_labels_over_a_picture(photograph: str, monkeypatch: pytest.MonkeyPatch)
     model = models.DeconvNet(3, 1, 32)
     labels = torch.zeros(1, 40, 60, dtype=torch.int64)
     labels[:, :10] = 2
-    monkeypatch.setattr(model, "predict", lambda images: labels)
+    seen = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
+    monkeypatch.setattr(model, "probabilities", lambda images: seen)
     drawn = draw(seeing.segment, trained(model), input=[photograph])
     assert drawn.text == "photograph.png: 0 75.0%, 2 25.0%"
     figure = drawn.pictures["labels"]

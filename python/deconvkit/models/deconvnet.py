@@ -211,15 +211,15 @@ class DeconvNet(nn.Module):
         return self.activations(images)["score"]
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> Tensor:
-        """The most likely class of every pixel.
+    def probabilities(self, images: Tensor) -> Tensor:
+        """The probabilities of the classes of every pixel, seen in one pass.
 
         Args:
             images: (N, 3, H, W) of any size, normalised as VGG's; resized to the network's and the scores
                 back, bilinearly.
 
         Returns:
-            (N, H, W), int64.
+            (N, num_classes, H, W).
         """
         size = (self.input_size, self.input_size)
         training = self.training
@@ -228,7 +228,11 @@ class DeconvNet(nn.Module):
             scores = self(_resized(images, size))
         finally:
             self.train(training)
-        return _resized(scores, (images.shape[-2], images.shape[-1])).argmax(1)
+        return _resized(scores, (images.shape[-2], images.shape[-1])).softmax(1)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """The most likely class of every pixel, (N, H, W), int64, of images as ``probabilities`` takes."""
+        return self.probabilities(images).argmax(1)
 
 
 def _children(stage: nn.Module) -> Iterator[nn.Sequential]:

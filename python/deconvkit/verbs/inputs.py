@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from deconvkit.data import digits, images, photographs
 from deconvkit.data.images import square
 from deconvkit.models.vgg import normalise
+from deconvkit.train.checkpoint import Trained, load_model
 
 Array = NDArray[Any]
 
@@ -36,6 +37,10 @@ class Request:
     count: int = 60
     seed: int = 0
     names: str | None = None
+    proposals: int = 0
+    boxes: str | None = None
+    ensemble: str | None = None
+    crf: bool = False
 
 
 class Drawn(NamedTuple):
@@ -43,6 +48,19 @@ class Drawn(NamedTuple):
 
     pictures: dict[str, Figure]  # by name of the file
     text: str = ""  # what is printed
+
+
+def read_model(option: str, path: str, *wanted: str) -> Trained:
+    """A trained model of one of the types wanted, whose weights are numbers.
+
+    Raises:
+        CheckpointError: it is none.
+        VerbError: NaN or infinity.
+    """
+    trained = load_model(path, *wanted)
+    if not all(value.isfinite().all() for value in trained.model.state_dict().values()):
+        raise VerbError(f"{option}: expected numbers in {path}, got NaN or infinity among them")
+    return trained
 
 
 def side_of(features: int) -> int:

@@ -27,6 +27,7 @@ from deconvkit.verbs.inputs import (
     shrunk,
     side_of,
 )
+from deconvkit.verbs.segmentation import Segmenter
 from deconvkit.visualize.panels import Panel, label_colours, label_map, panels, predictions
 from deconvkit.visualize.receptive_fields import fields_sheet, orientation_index
 
@@ -71,17 +72,19 @@ def classify(trained: Trained, request: Request) -> Drawn:
 
 
 def segment(trained: Trained, request: Request) -> Drawn:
-    """The class of every pixel, in one pass."""
+    """The class of every pixel."""
     model: Any = trained.model
     names = class_names(request, trained.notes, model.num_classes)
     if model.num_classes == len(voc.CLASSES) and request.names is None and "classes" not in trained.notes:
         names = list(voc.CLASSES)
     colours = label_colours(model.num_classes)
     pictures, lines = {}, []
-    for i, (name, picture) in enumerate(pictures_for(request)):
+    found = pictures_for(request)
+    look = Segmenter(model, request, len(found))
+    for i, (name, picture) in enumerate(found):
         small = shrunk(picture)
-        labels = model.predict(normalised(small))[0].numpy()
-        note = f"{name}: the likeliest class of each pixel; the background is left clear."
+        labels, how = look(name, small, picture.shape[:2])
+        note = f"{name}: the likeliest class of each pixel, {how}; the background is left clear."
         pictures[page_name("labels", i)] = label_map(
             small / 255, labels, names, colours, "What is where", note
         )
