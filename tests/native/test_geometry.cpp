@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "geometry/conv_shape.h"
+#include "geometry/phases.h"
 #include "geometry/pool_shape.h"
 #include "geometry/switches.h"
 #include "geometry/unit_shape.h"
@@ -24,6 +25,33 @@ int failed = 0;
       std::printf("\n");                                          \
     }                                                             \
   } while (0)
+
+// The same of the phases of the direct algorithm, `fine` of them in one.
+void check_gather_axis(const ConvAxis& c, bool transposed, int64_t fine) {
+  const GatherAxis a = transposed ? GatherAxis::transposed_convolution(c, fine) : GatherAxis::convolution(c);
+  const int64_t out = transposed ? c.large : c.small, in = transposed ? c.small : c.large;
+  for (int64_t y = 0; y < out; ++y) {
+    const int64_t cell = y / fine / a.out_step, phase = y / fine % a.out_step;
+    const PhaseTaps taps = a.taps(phase);
+    EXPECT(phase < a.phases() && cell < a.cells(), "k %lld s %lld p %lld fine %lld: %lld",
+           (long long)c.kernel, (long long)c.stride, (long long)c.padding, (long long)fine, (long long)y);
+    for (int64_t i = 0; i < in; ++i) {
+      int64_t expected = -1, got = -1, times = 0;
+      for (int64_t k = 0; k < c.kernel; ++k) {
+        if (transposed ? c.large_index(i, k) == y : c.large_index(y, k) == i) expected = k;
+      }
+      for (int64_t j = 0; j < taps.count; ++j) {
+        if (a.input(cell, taps.offset + j * taps.offset_step) != i) continue;
+        got = (taps.kernel + j * taps.kernel_step) * fine + y % fine;
+        ++times;
+      }
+      EXPECT(got == expected && times <= 1,
+             "transposed %d k %lld s %lld p %lld fine %lld, %lld -> %lld: %lld, %lld times", transposed,
+             (long long)c.kernel, (long long)c.stride, (long long)c.padding, (long long)fine, (long long)i,
+             (long long)y, (long long)got, (long long)times);
+    }
+  }
+}
 
 // The phases and taps of the decomposition are exactly the pairs that the definition joins, each once.
 void check_winograd_axis(const ConvAxis& c, bool transposed) {
@@ -59,6 +87,28 @@ void check_winograd_axis(const ConvAxis& c, bool transposed) {
              (long long)out, got, times);
     }
   }
+}
+
+// Every geometry in which some cell of either side lies inside the other.
+void check_gather_axes() {
+  for (int64_t kernel = 1; kernel <= 8; ++kernel)
+    for (int64_t stride = 1; stride <= 6; ++stride)
+      for (int64_t padding = 0; padding <= 4; ++padding)
+        for (int64_t dilation = 1; dilation <= 3; ++dilation)
+          for (const int64_t small : {1, 2, 5})
+            for (int64_t extra = -2; extra <= 3; ++extra) {
+              const int64_t large = (small - 1) * stride - 2 * padding + (kernel - 1) * dilation + 1 + extra;
+              if (large < 1) continue;
+              const ConvAxis c{small, large, kernel, stride, padding, dilation};
+              check_gather_axis(c, false, 1);
+              check_gather_axis(c, true, 1);
+              for (int64_t most = 2; most <= stride; ++most) {
+                const int64_t fine = GatherAxis::common_divisor(c, most);
+                EXPECT(fine <= most && stride % fine == 0 && kernel % fine == 0 && padding % fine == 0,
+                       "fine %lld", (long long)fine);
+                check_gather_axis(c, true, fine);
+              }
+            }
 }
 
 void check_winograd_axes() {
@@ -263,6 +313,7 @@ int main() {
   conv_shape();
   unit_shape();
   check_winograd_axes();
+  check_gather_axes();
   std::printf(failed ? "geometry: %d checks failed\n" : "geometry: ok\n", failed);
   return failed ? 1 : 0;
 }
