@@ -111,6 +111,24 @@ def test_phases_and_a_frozen_discriminator() -> None:
     assert all(p.grad is not None for p in generator.parameters())
 
 
+def test_m2_is_on_the_latents_of_m1_that_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a run that is taken up again, and in one of two processes."""
+    whole = command.run("m1m2", tmp_path / "whole", overrides=SHORT["m1m2"])
+    trained: Any = load_model(tmp_path / "whole" / "model.pt").model
+    with monkeypatch.context() as patch:
+        patch.setattr(models.M1, "active_latents", lambda *_: [1, 5, 30])
+        begun = [*SHORT["m1m2"], "--trainer.max_epochs=3"]
+        command.run("m1m2", tmp_path / "again", overrides=begun)
+    last = tmp_path / "again" / "checkpoints" / "last.ckpt"
+    again = command.run("m1m2", tmp_path / "again", overrides=SHORT["m1m2"], last=last)
+    model: Any = load_model(tmp_path / "again" / "model.pt").model
+    assert model.kept == [1, 5, 30]
+    assert model.m2.in_features == 3 == again["figures"]["latents_kept"]
+    assert whole["figures"]["latents_kept"] == len(trained.kept) == trained.m2.in_features
+    both = trained_by("m1m2", 2, [], tmp_path)
+    assert both["figures"]["latents_kept"] >= 1
+
+
 def adversarial(recipe: Any, size: int) -> Any:
     """A recipe with its networks, without a trainer."""
     generator = torch.Generator().manual_seed(0)
@@ -121,8 +139,8 @@ def adversarial(recipe: Any, size: int) -> Any:
 
 
 def test_digits_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MNIST's 28 pixels in 32, and back; 8 stay 8."""
-    for size, framed in ((8, 8), (28, 32), (9, 16)):
+    """8 pixels in 16, MNIST's 28 in 32, and back."""
+    for size, framed in ((8, 16), (28, 32), (9, 16)):
         monkeypatch.setattr(DigitsDCGANRecipe, "data", None)
         recipe = adversarial(DigitsDCGANRecipe(base_channels=2, latent_size=3), size)
         images = recipe.data.tensors[0]

@@ -281,7 +281,10 @@ class DigitsGANRecipe(_Digits):
 
 
 class DigitsDCGANRecipe(_Digits):
-    """A small DCGAN on digits, in a black frame where doubling 4 pixels does not reach their size (28: 32).
+    """A small DCGAN on digits, in a black frame up to 16, 32, ... pixels.
+
+    Doubling reaches those only, and for 8 pixels G would have one layer behind its projection: too few for
+    what lies between two digits to be rare.
 
     Args:
         base_channels: of the maps before the image.
@@ -317,7 +320,7 @@ class DigitsDCGANRecipe(_Digits):
     @property
     def frame(self) -> tuple[int, int]:
         """Pixels before and behind the digits, in both directions."""
-        more = (1 << max(3, (self.data.size - 1).bit_length())) - self.data.size
+        more = (1 << max(4, (self.data.size - 1).bit_length())) - self.data.size
         return more // 2, more - more // 2
 
     def players(self) -> tuple[nn.Module, nn.Module]:
