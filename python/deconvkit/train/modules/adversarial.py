@@ -398,7 +398,7 @@ class DCGANRecipe(AdversarialRecipe):
     def wanted(self) -> list[Wanted]:
         """The photographs' colours (of a range of 2), and neither smooth nor noise."""
         return [
-            Wanted("colour_distance", most=0.3),
+            Wanted("colour_distance", most=0.2),
             Wanted("texture_ratio", least=0.5, most=2.0),
         ]
 
