@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "recipe", ["sparse-autoencoder", "denoise", "vae", "class-decoder", "gan-mlp", "dcgan"]
+    "recipe", ["sparse-autoencoder", "denoise", "vae", "class-decoder", "gan-mlp", "gan-digits", "dcgan"]
 )
 def test_a_default_run(recipe: str, tmp_path: Path) -> None:
     summary = command.run(recipe, tmp_path)
