@@ -1,0 +1,26 @@
+"""The native functions of csrc/bindings_cuda.cpp.
+
+A Ref is (data_ptr, dtype, sizes, strides): ops/_library.py, ref(). A Stream is (device index, stream handle).
+"""
+
+from collections.abc import Sequence
+
+Ref = tuple[int, int, Sequence[int], Sequence[int]]
+Pair = Sequence[int]
+Stream = tuple[int, int]
+
+architectures: str
+
+def versions() -> list[int]: ...
+def registered_kernels() -> int: ...
+def prepare(device: int) -> None: ...
+def max_pool2d_with_switches(
+    input: Ref,
+    output: Ref,
+    switches: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    stream: Stream,
+) -> bool: ...
