@@ -33,11 +33,9 @@ struct type_caster<cuda::Stream> {
 namespace {
 
 using Pair = std::array<int64_t, 2>;
-using Pool = void (*)(const TensorRef&, const TensorRef&, const TensorRef&, const PoolShape&,
-                      const cuda::Stream&);
 
 // As pool() of bindings.cpp. Always true: a switch that points outside is skipped.
-template <Pool Op, int Big, int Pooled, int Switches>
+template <cuda::Pool* Op, int Big, int Pooled, int Switches>
 bool pool(const TensorRef& a, const TensorRef& b, const TensorRef& c, const Pair& kernel, const Pair& stride,
           const Pair& padding, const Pair& dilation, const cuda::Stream& stream) {
   const TensorRef* t[] = {&a, &b, &c};
@@ -64,4 +62,8 @@ PYBIND11_MODULE(_C_cuda, m) {
   m.def("prepare", &cuda::prepare, py::arg("device"), no_gil);
 
   m.def("max_pool2d_with_switches", &pool<cuda::max_pool2d_with_switches, 0, 1, 2>, no_gil);
+  m.def("max_pool2d_backward", &pool<cuda::max_pool2d_backward, 2, 0, 1>, no_gil);
+  m.def("max_pool2d_gather", &pool<cuda::max_pool2d_gather, 0, 2, 1>, no_gil);
+  m.def("max_unpool2d", &pool<cuda::max_unpool2d, 2, 0, 1>, no_gil);
+  m.def("max_unpool2d_backward", &pool<cuda::max_unpool2d_backward, 0, 2, 1>, no_gil);
 }

@@ -8,8 +8,12 @@
 
 namespace deconvkit::cuda {
 
-// input, output, switches
-void max_pool2d_with_switches(const TensorRef&, const TensorRef&, const TensorRef&, const PoolShape&,
-                              const Stream&);
+// Pooling: contracts as in cpu/kernels.h.
+using Pool = void(const TensorRef&, const TensorRef&, const TensorRef&, const PoolShape&, const Stream&);
+Pool max_pool2d_with_switches;  // input, output, switches
+Pool max_pool2d_backward;       // grad_output, switches, grad_input
+Pool max_pool2d_gather;         // input, switches, output
+Pool max_unpool2d;              // input, switches, output
+Pool max_unpool2d_backward;     // grad_output, switches, grad_input
 
 }  // namespace deconvkit::cuda

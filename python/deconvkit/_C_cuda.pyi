@@ -24,3 +24,43 @@ def max_pool2d_with_switches(
     dilation: Pair,
     stream: Stream,
 ) -> bool: ...
+def max_pool2d_backward(
+    grad_output: Ref,
+    switches: Ref,
+    grad_input: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    stream: Stream,
+) -> bool: ...
+def max_pool2d_gather(
+    input: Ref,
+    switches: Ref,
+    output: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    stream: Stream,
+) -> bool: ...
+def max_unpool2d(
+    input: Ref,
+    switches: Ref,
+    output: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    stream: Stream,
+) -> bool: ...
+def max_unpool2d_backward(
+    grad_output: Ref,
+    switches: Ref,
+    grad_input: Ref,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    stream: Stream,
+) -> bool: ...

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/by_switches.cuh"
 #include "cuda/max_pool2d.cuh"
 
 namespace deconvkit {
@@ -46,20 +47,25 @@ void expect_stored_once(std::initializer_list<const TensorRef*> outputs,
 
 namespace {
 
-template <class Op>
-bool pool(Op op, const TensorRef& a, const TensorRef& b, const TensorRef& c, const PoolShape& s,
-          std::initializer_list<const TensorRef*> outputs) {
-  forget_stores();
-  op(HostLauncher{}, a, b, c, s);
-  expect_stored_once(outputs);
-  return true;
-}
-
-bool max_pool2d_with_switches(const TensorRef& input, const TensorRef& output, const TensorRef& switches,
-                              const PoolShape& s, int) {
-  return pool([](auto&&... args) { cuda::max_pool2d_with_switches(args...); }, input, output, switches, s,
-              {&output, &switches});
-}
+// The entry as one of the CPU's table: runs it and counts its stores; `outputs` says how many tensors it
+// writes.
+#define DECONVKIT_POOL(name, call, outputs)                                                        \
+  bool name(const TensorRef& a, const TensorRef& b, const TensorRef& c, const PoolShape& s, int) { \
+    forget_stores();                                                                               \
+    call(HostLauncher{}, a, b, c, s);                                                              \
+    if (outputs == 2) {                                                                            \
+      expect_stored_once({&b, &c});                                                                \
+    } else {                                                                                       \
+      expect_stored_once({&c});                                                                    \
+    }                                                                                              \
+    return true;                                                                                   \
+  }
+DECONVKIT_POOL(max_pool2d_with_switches, cuda::max_pool2d_with_switches, 2)
+DECONVKIT_POOL(max_pool2d_backward, cuda::spread<true>, 1)
+DECONVKIT_POOL(max_pool2d_gather, cuda::collect<false>, 1)
+DECONVKIT_POOL(max_unpool2d, cuda::spread<false>, 1)
+DECONVKIT_POOL(max_unpool2d_backward, cuda::collect<true>, 1)
+#undef DECONVKIT_POOL
 
 }  // namespace
 
@@ -68,6 +74,10 @@ const Kernels& cuda_on_host() {
     Kernels k{};
     k.isa = "cuda";
     k.max_pool2d_with_switches = max_pool2d_with_switches;
+    k.max_pool2d_backward = max_pool2d_backward;
+    k.max_pool2d_gather = max_pool2d_gather;
+    k.max_unpool2d = max_unpool2d;
+    k.max_unpool2d_backward = max_unpool2d_backward;
     return k;
   }();
   return table;
