@@ -66,4 +66,49 @@ PYBIND11_MODULE(_C_cuda, m) {
   m.def("max_pool2d_gather", &pool<cuda::max_pool2d_gather, 0, 2, 1>, no_gil);
   m.def("max_unpool2d", &pool<cuda::max_unpool2d, 2, 0, 1>, no_gil);
   m.def("max_unpool2d_backward", &pool<cuda::max_unpool2d_backward, 0, 2, 1>, no_gil);
+
+  // Doubles of workspace that the next two take for activations of this shape.
+  m.def("sparse_workspace_size", &cuda::sparse_workspace_size);
+  m.def(
+      "sparse_sigmoid",
+      [](const TensorRef& z, const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
+         const TensorRef& slope, double rho, double beta, const TensorRef& workspace,
+         const cuda::Stream& stream) {
+        guard::activations(z, activations);
+        guard::statistics(z, sums, penalty, slope);
+        guard::workspace(workspace, cuda::sparse_workspace_size(z));
+        cuda::sparse_sigmoid(z, activations, sums, penalty, slope, rho, beta, workspace, stream);
+      },
+      no_gil);
+  m.def(
+      "sparse_kl",
+      [](const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
+         const TensorRef& slope, double rho, double beta, const TensorRef& workspace,
+         const cuda::Stream& stream) {
+        guard::activations(activations, activations);
+        guard::statistics(activations, sums, penalty, slope);
+        guard::workspace(workspace, cuda::sparse_workspace_size(activations));
+        cuda::sparse_kl(activations, sums, penalty, slope, rho, beta, workspace, stream);
+      },
+      no_gil);
+  m.def(
+      "sparse_kl_from_sums",
+      [](const TensorRef& sums, const TensorRef& samples, const TensorRef& penalty, const TensorRef& slope,
+         double scale, double rho, double beta, const TensorRef& workspace, const cuda::Stream& stream) {
+        guard::from_sums(sums, penalty, slope);
+        guard::workspace(samples, 1);
+        guard::workspace(workspace, slope.size[0]);
+        cuda::sparse_kl_from_sums(sums, samples, penalty, slope, scale, rho, beta, workspace, stream);
+      },
+      no_gil);
+  m.def(
+      "sparse_sigmoid_backward",
+      [](const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
+         const TensorRef& grad_penalty, const TensorRef& grad_z, const cuda::Stream& stream) {
+        guard::activations(z, grad_z);
+        if (grad_activations) guard::activations(z, grad_activations);
+        guard::gradients(z, slope, grad_penalty);
+        cuda::sparse_sigmoid_backward(grad_activations, z, slope, grad_penalty, grad_z, stream);
+      },
+      no_gil);
 }

@@ -19,7 +19,7 @@ struct SpreadCells : OneStep {
   View<const T> pooled;
   View<const Switch> switches;
   View<T> big;
-  PoolShape s;
+  FastPoolShape s;
   Items items;
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
@@ -55,7 +55,7 @@ struct SpreadWindows : OneStep {
   View<const T> pooled;
   View<const Switch> switches;
   View<T> big;
-  PoolShape s;
+  FastPoolShape s;
   Items items;
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
@@ -88,7 +88,7 @@ struct SpreadPairs : OneStep {
   View<const T> pooled;
   View<const uint8_t> switches;
   View<T> big;
-  PoolShape s;
+  FastPoolShape s;
   Items items;
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
@@ -133,20 +133,20 @@ void spread_by(const Launch& launch, const TensorRef& pooled, const TensorRef& s
   const Way way = way_of<T>(big, pooled, switches, s, sizeof(Switch));
   if (way == Way::kChannels && side_by_side(s)) {
     const Items items(n, c, down, across, true, kN);
-    return launch(SpreadWindows<T, Switch, kN>{{}, from, at, to, s, items}, items.tiles.tiles());
+    return launch(SpreadWindows<T, Switch, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
   }
   if (way == Way::kChannels) {
     const Items items(n, c, h, w, true, kN);
-    return launch(SpreadCells<Sum, T, Switch, kN>{{}, from, at, to, s, items}, items.tiles.tiles());
+    return launch(SpreadCells<Sum, T, Switch, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
   }
   if constexpr (sizeof(Switch) == 1) {
     if (way == Way::kPairs) {
       const Items items(n, c, down, across, false, kN);
-      return launch(SpreadPairs<T, kN>{{}, from, at, to, s, items}, items.tiles.tiles());
+      return launch(SpreadPairs<T, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
     }
   }
   const Items items(n, c, h, w, channels_innermost(big), 1);
-  launch(SpreadCells<Sum, T, Switch, 1>{{}, from, at, to, s, items}, items.tiles.tiles());
+  launch(SpreadCells<Sum, T, Switch, 1>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
 }
 
 // pooled (N, C, OH, OW) and its switches -> big (N, C, H, W).
@@ -170,17 +170,17 @@ struct CollectAny : OneStep {
   View<const T> big;
   View<const Switch> switches;
   View<T> pooled;
-  PoolShape s;
+  FastPoolShape s;
   Items items;
 
-  // Whether a window after (oh, ow) names this cell too.
-  DECONVKIT_HD bool is_lost(const Items::Item& i, const SwitchCell& cell) const {
-    const int64_t oh_end = s.h.reach_end(cell.h), ow_end = s.w.reach_end(cell.w);
+  // Whether a window after item i names cell (h, w) too.
+  DECONVKIT_HD bool is_lost(const Items::Item& i, int64_t h, int64_t w) const {
+    const int64_t oh_end = s.h.reach_end(h), ow_end = s.w.reach_end(w);
     for (int64_t oh = i.h; oh < oh_end; ++oh) {
-      const int64_t kh = s.h.cell_of(cell.h, oh);
+      const int64_t kh = s.h.cell_of(h, oh);
       if (kh < 0) continue;
-      for (int64_t ow = oh == i.h ? i.w + 1 : s.w.reach_begin(cell.w); ow < ow_end; ++ow) {
-        const int64_t kw = s.w.cell_of(cell.w, ow);
+      for (int64_t ow = oh == i.h ? i.w + 1 : s.w.reach_begin(w); ow < ow_end; ++ow) {
+        const int64_t kw = s.w.cell_of(w, ow);
         if (kw >= 0 && *switches.at(i.n, i.c, oh, ow) == kh * s.w.kernel + kw) return true;
       }
     }
@@ -189,10 +189,13 @@ struct CollectAny : OneStep {
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
     for_items(items, place, [&](const Items::Item& i) {
-      const SwitchCell cell(s, i.h, i.w, *switches.at(i.n, i.c, i.h, i.w));
-      bool takes = cell.valid;
-      if constexpr (Winner) takes = takes && !is_lost(i, cell);
-      store(pooled.at(i.n, i.c, i.h, i.w), takes ? *big.at(i.n, i.c, cell.h, cell.w) : T{});
+      const int64_t at = *switches.at(i.n, i.c, i.h, i.w);
+      bool takes = at >= 0 && at < s.h.kernel * s.w.kernel;
+      const int64_t kh = takes ? s.w.by_kernel.quotient(at) : 0;
+      const int64_t h = s.h.cell(i.h, kh), w = s.w.cell(i.w, at - kh * s.w.kernel);
+      takes = takes && h >= 0 && h < s.h.input && w >= 0 && w < s.w.input;
+      if constexpr (Winner) takes = takes && !is_lost(i, h, w);
+      store(pooled.at(i.n, i.c, i.h, i.w), takes ? *big.at(i.n, i.c, h, w) : T{});
     });
   }
 };
@@ -203,7 +206,7 @@ struct CollectChannels : OneStep {
   View<const T> big;
   View<const Switch> switches;
   View<T> pooled;
-  PoolShape s;
+  FastPoolShape s;
   Items items;
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
@@ -232,7 +235,7 @@ struct CollectPairs : OneStep {
   View<const T> big;
   View<const uint8_t> switches;
   View<T> pooled;
-  PoolShape s;
+  FastPoolShape s;
   Items items;
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
@@ -253,7 +256,8 @@ struct CollectPairs : OneStep {
           DECONVKIT_UNROLL
           for (int cell = 0; cell < 4; ++cell) {
             const int column = 2 * k + cell % 2;
-            if (at.at[k] == cell) value = x[cell / 2][column / N].at[column % N];
+            const T candidate = x[cell / 2][column / N].at[column % N];
+            value = at.at[k] == cell ? candidate : value;
           }
           result.at[k] = value;
         }
@@ -281,19 +285,19 @@ void collect_by(const Launch& launch, const TensorRef& big, const TensorRef& swi
   const Way way = way_of<T>(big, pooled, switches, s, sizeof(Switch));
   if (way == Way::kChannels && s.cells() <= kMostCells && !(Winner && s.overlaps())) {
     const Items items(n, c, h, w, true, kN);
-    return launch(CollectChannels<T, Switch, kN>{{}, from, at, to, s, items}, items.tiles.tiles());
+    return launch(CollectChannels<T, Switch, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
   }
   if constexpr (sizeof(Switch) == 1) {
     if (way == Way::kPairs) {
       const Items items(n, c, h, w, false, kN);
-      return launch(CollectPairs<T, kN>{{}, from, at, to, s, items}, items.tiles.tiles());
+      return launch(CollectPairs<T, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
     }
   }
   const Items items(n, c, h, w, channels_innermost(pooled), 1);
   if (Winner && s.overlaps()) {
-    return launch(CollectAny<true, T, Switch>{{}, from, at, to, s, items}, items.tiles.tiles());
+    return launch(CollectAny<true, T, Switch>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
   }
-  launch(CollectAny<false, T, Switch>{{}, from, at, to, s, items}, items.tiles.tiles());
+  launch(CollectAny<false, T, Switch>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
 }
 
 // big (N, C, H, W) -> pooled (N, C, OH, OW).

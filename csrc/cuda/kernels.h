@@ -16,4 +16,19 @@ Pool max_pool2d_gather;         // input, switches, output
 Pool max_unpool2d;              // input, switches, output
 Pool max_unpool2d_backward;     // grad_output, switches, grad_input
 
+// The sparsity penalty: contracts as in cpu/kernels.h. workspace: as many doubles as the first says of these
+// activations; for sparse_kl_from_sums one a unit. samples: one double in the device's memory.
+int64_t sparse_workspace_size(const TensorRef& activations);
+void sparse_sigmoid(const TensorRef& z, const TensorRef& activations, const TensorRef& sums,
+                    const TensorRef& penalty, const TensorRef& slope, double rho, double beta,
+                    const TensorRef& workspace, const Stream& stream);
+void sparse_kl(const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
+               const TensorRef& slope, double rho, double beta, const TensorRef& workspace,
+               const Stream& stream);
+void sparse_kl_from_sums(const TensorRef& sums, const TensorRef& samples, const TensorRef& penalty,
+                         const TensorRef& slope, double scale, double rho, double beta,
+                         const TensorRef& workspace, const Stream& stream);
+void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
+                             const TensorRef& grad_penalty, const TensorRef& grad_z, const Stream& stream);
+
 }  // namespace deconvkit::cuda

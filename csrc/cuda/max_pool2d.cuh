@@ -34,7 +34,7 @@ struct PoolWindows : OneStep {
   View<const T> input;
   View<T> output;
   View<Switch> switches;
-  PoolShape s;
+  FastPoolShape s;
   Items items;
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
@@ -115,16 +115,16 @@ void pool_windows(const Launch& launch, const TensorRef& input, const TensorRef&
   const Way way = way_of<T>(input, output, switches, s, sizeof(Switch));
   if (way == Way::kChannels) {
     const Items items(n, c, h, w, true, kN);
-    return launch(PoolWindows<T, Switch, kN>{{}, in, out, at, s, items}, items.tiles.tiles());
+    return launch(PoolWindows<T, Switch, kN>{{}, in, out, at, FastPoolShape(s), items}, items.tiles);
   }
   if constexpr (sizeof(Switch) == 1) {
     if (way == Way::kPairs) {
       const Items items(n, c, h, w, false, kN);
-      return launch(PoolPairs<T, kN>{{}, in, out, at, w, items}, items.tiles.tiles());
+      return launch(PoolPairs<T, kN>{{}, in, out, at, w, items}, items.tiles);
     }
   }
   const Items items(n, c, h, w, channels_innermost(output), 1);
-  launch(PoolWindows<T, Switch, 1>{{}, in, out, at, s, items}, items.tiles.tiles());
+  launch(PoolWindows<T, Switch, 1>{{}, in, out, at, FastPoolShape(s), items}, items.tiles);
 }
 
 template <class Launch>

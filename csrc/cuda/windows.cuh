@@ -6,6 +6,7 @@
 #pragma once
 #include "cuda/number.cuh"
 #include "cuda/steps.cuh"
+#include "geometry/divisor.h"
 #include "geometry/launch_plan.h"
 #include "geometry/switches.h"
 
@@ -53,28 +54,32 @@ Way way_of(const TensorRef& big, const TensorRef& pooled, const TensorRef& switc
 // whichever order has neighbours side by side in memory; an item is `group` channels, or places.
 struct Items {
   bool channels;  // innermost
-  int64_t c, h, w;
   int32_t group;
-  RowTiles tiles;
+  Divisor by_c, by_h;
+  RowTiles rows;
+  int64_t tiles;
 
-  Items(int64_t n, int64_t c_, int64_t h_, int64_t w_, bool channels_, int32_t group_)
+  Items(int64_t n, int64_t c, int64_t h, int64_t w, bool channels_, int32_t group_)
       : channels(channels_),
-        c(channels_ ? c_ / group_ : c_),
-        h(h_),
-        w(channels_ ? w_ : (w_ + group_ - 1) / group_),
         group(group_),
-        tiles(channels_ ? n * h_ : n * c_ * h_, channels_ ? w * c : w) {}
+        by_c(channels_ ? c / group_ : c),
+        by_h(h),
+        rows(channels_ ? n * h : n * c * h, channels_ ? w * (c / group_) : (w + group_ - 1) / group_),
+        tiles(rows.tiles()) {}
 
   struct Item {
     int64_t n, c, h, w;  // of the item's first element
     bool valid;
   };
   DECONVKIT_HD Item item(int64_t tile, int32_t thread) const {
-    const RowTiles::Item i = tiles.item(tile, thread);
+    const RowTiles::Item i = rows.item(tile, thread);
+    const int64_t plane = by_h.quotient(i.row), h = i.row - plane * by_h.d;
     if (channels) {
-      return {i.row / h, i.column % c * group, i.row % h, i.column / c, i.valid};
+      const int64_t w = by_c.quotient(i.column);
+      return {plane, (i.column - w * by_c.d) * group, h, w, i.valid};
     }
-    return {i.row / h / c, i.row / h % c, i.row % h, i.column * group, i.valid};
+    const int64_t n = by_c.quotient(plane);
+    return {n, plane - n * by_c.d, h, i.column * group, i.valid};
   }
 };
 
@@ -84,8 +89,7 @@ inline bool channels_innermost(const TensorRef& t) { return t.size[1] > 1 && t.s
 // Calls body(item) for the items of this thread: tile by tile, as many blocks as there are.
 template <class Body>
 DECONVKIT_INLINE void for_items(const Items& items, const Place& place, Body&& body) {
-  const int64_t tiles = items.tiles.tiles();
-  for (int64_t tile = place.block; tile < tiles; tile += place.blocks) {
+  for (int64_t tile = place.block; tile < items.tiles; tile += place.blocks) {
     const Items::Item item = items.item(tile, place.thread);
     if (item.valid) body(item);
   }

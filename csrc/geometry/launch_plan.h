@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "geometry/divisor.h"
 #include "geometry/host_device.h"
 
 namespace deconvkit {
@@ -43,25 +44,29 @@ constexpr int64_t persistent_blocks(int64_t tiles, int64_t resident) {
 struct RowTiles {
   static constexpr int32_t kThreads = 256;
 
-  int64_t rows, columns;
-  int32_t across;  // a power of 2, at most kThreads
+  int64_t rows, columns, tiles_across;
+  int32_t across_log2;
+  Divisor by_tiles_across;
 
-  DECONVKIT_HD constexpr RowTiles(int64_t rows_, int64_t columns_)
-      : rows(rows_), columns(columns_), across(1) {
-    while (across < kThreads && across < columns) across *= 2;
+  constexpr RowTiles(int64_t rows_, int64_t columns_)
+      : rows(rows_), columns(columns_), tiles_across(1), across_log2(0) {
+    while ((1 << across_log2) < kThreads && across() < columns) ++across_log2;
+    tiles_across = (columns + across() - 1) / across();
+    by_tiles_across = Divisor(tiles_across);
   }
 
-  DECONVKIT_HD constexpr int32_t down() const { return kThreads / across; }
-  DECONVKIT_HD constexpr int64_t tiles_across() const { return (columns + across - 1) / across; }
-  DECONVKIT_HD constexpr int64_t tiles() const { return (rows + down() - 1) / down() * tiles_across(); }
+  DECONVKIT_HD constexpr int32_t across() const { return 1 << across_log2; }
+  DECONVKIT_HD constexpr int32_t down() const { return kThreads >> across_log2; }
+  DECONVKIT_HD constexpr int64_t tiles() const { return (rows + down() - 1) / down() * tiles_across; }
 
   struct Item {
     int64_t row, column;
     bool valid;
   };
   DECONVKIT_HD constexpr Item item(int64_t tile, int32_t thread) const {
-    const int64_t row = tile / tiles_across() * down() + thread / across;
-    const int64_t column = tile % tiles_across() * across + thread % across;
+    const int64_t tile_row = by_tiles_across.quotient(tile), tile_column = tile - tile_row * tiles_across;
+    const int64_t row = tile_row * down() + (thread >> across_log2);
+    const int64_t column = tile_column * across() + (thread & (across() - 1));
     return {row, column, row < rows && column < columns};
   }
 };

@@ -64,3 +64,44 @@ def max_unpool2d_backward(
     dilation: Pair,
     stream: Stream,
 ) -> bool: ...
+def sparse_workspace_size(activations: Ref) -> int: ...
+def sparse_sigmoid(
+    z: Ref,
+    activations: Ref,
+    sums: Ref | None,
+    penalty: Ref | None,
+    slope: Ref | None,
+    rho: float,
+    beta: float,
+    workspace: Ref,
+    stream: Stream,
+) -> None: ...
+def sparse_kl(
+    activations: Ref,
+    sums: Ref | None,
+    penalty: Ref | None,
+    slope: Ref | None,
+    rho: float,
+    beta: float,
+    workspace: Ref,
+    stream: Stream,
+) -> None: ...
+def sparse_kl_from_sums(
+    sums: Ref,
+    samples: Ref,
+    penalty: Ref,
+    slope: Ref,
+    scale: float,
+    rho: float,
+    beta: float,
+    workspace: Ref,
+    stream: Stream,
+) -> None: ...
+def sparse_sigmoid_backward(
+    grad_activations: Ref | None,
+    z: Ref,
+    slope: Ref,
+    grad_penalty: Ref | None,
+    grad_z: Ref,
+    stream: Stream,
+) -> None: ...

@@ -4,6 +4,7 @@
 
 #include "cuda/by_switches.cuh"
 #include "cuda/max_pool2d.cuh"
+#include "cuda/sparse_kl.cuh"
 
 namespace deconvkit {
 
@@ -67,6 +68,46 @@ DECONVKIT_POOL(max_unpool2d, cuda::spread<false>, 1)
 DECONVKIT_POOL(max_unpool2d_backward, cuda::collect<true>, 1)
 #undef DECONVKIT_POOL
 
+// Filled with NaN: nothing may be read that was not written.
+std::vector<double> fresh_workspace(int64_t doubles) {
+  return std::vector<double>(static_cast<size_t>(doubles), std::nan(""));
+}
+
+void sparse_sigmoid(const TensorRef& z, const TensorRef& activations, const TensorRef& sums,
+                    const TensorRef& penalty, const TensorRef& slope, double rho, double beta, int) {
+  std::vector<double> workspace = fresh_workspace(cuda::sparse_workspace(z));
+  forget_stores();
+  cuda::sparse_forward<cuda::Sigmoid>(HostLauncher{}, z, activations, sums, penalty, slope, rho, beta,
+                                      workspace.data());
+  expect_stored_once({&activations, &sums, &penalty, &slope}, workspace);
+}
+
+void sparse_kl(const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
+               const TensorRef& slope, double rho, double beta, int) {
+  std::vector<double> workspace = fresh_workspace(cuda::sparse_workspace(activations));
+  forget_stores();
+  cuda::sparse_forward<cuda::Identity>(HostLauncher{}, activations, {}, sums, penalty, slope, rho, beta,
+                                       workspace.data());
+  expect_stored_once({&sums, &penalty, &slope}, workspace);
+}
+
+void sparse_kl_from_sums(const TensorRef& sums, const TensorRef& penalty, const TensorRef& slope,
+                         double samples, double scale, double rho, double beta) {
+  std::vector<double> workspace = fresh_workspace(slope.size[0]);
+  TensorRef count;
+  count.data = &samples;
+  forget_stores();
+  cuda::sparse_from_sums(HostLauncher{}, sums, count, penalty, slope, scale, rho, beta, workspace.data());
+  expect_stored_once({&penalty, &slope}, workspace);
+}
+
+void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
+                             const TensorRef& grad_penalty, const TensorRef& grad_z, int) {
+  forget_stores();
+  cuda::sparse_backward(HostLauncher{}, grad_activations, z, slope, grad_penalty, grad_z);
+  expect_stored_once({&grad_z});
+}
+
 }  // namespace
 
 const Kernels& cuda_on_host() {
@@ -78,6 +119,10 @@ const Kernels& cuda_on_host() {
     k.max_pool2d_gather = max_pool2d_gather;
     k.max_unpool2d = max_unpool2d;
     k.max_unpool2d_backward = max_unpool2d_backward;
+    k.sparse_sigmoid = sparse_sigmoid;
+    k.sparse_kl = sparse_kl;
+    k.sparse_kl_from_sums = sparse_kl_from_sums;
+    k.sparse_sigmoid_backward = sparse_sigmoid_backward;
     return k;
   }();
   return table;
