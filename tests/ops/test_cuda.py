@@ -162,7 +162,7 @@ def test_beyond_2_31_elements():
 @pytest.mark.parametrize(("shape", "unit_dim"), SHAPES)
 def test_sparse_sigmoid_is_float64s(nan_filled, shape, unit_dim, dtype):
     z = (3 * torch.randn(shape)).to(dtype)
-    x, y = z.double().requires_grad_(), z.cuda().requires_grad_()
+    x, y = z.double().requires_grad_(), z.detach().cuda().requires_grad_()
     grad = torch.randn(shape).to(dtype)
     activations, penalty = deconvkit.sparse_sigmoid(x, 0.05, 2.0, unit_dim=unit_dim)
     got, got_penalty = deconvkit.sparse_sigmoid(y, 0.05, 2.0, unit_dim=unit_dim)
