@@ -147,7 +147,7 @@ def _train(arguments: Sequence[str]) -> None:
 
 
 def _verb_arguments(verb: str, parser: ArgumentParser) -> None:
-    from jsonargparse.typing import PositiveInt
+    from jsonargparse.typing import NonNegativeInt, PositiveInt
 
     add = parser.add_argument
     add("--checkpoint", type=str, required=True, metavar="FILE", help="model.pt of a run, or a VGG's weights")
@@ -157,6 +157,10 @@ def _verb_arguments(verb: str, parser: ArgumentParser) -> None:
         "count": {"type": PositiveInt, "default": 60},
         "seed": {"type": _seed(), "default": 0},
         "names": {"type": str, "metavar": "FILE"},
+        "proposals": {"type": NonNegativeInt, "default": 0},
+        "boxes": {"type": str, "metavar": "FILE"},
+        "ensemble": {"type": str, "metavar": "FILE"},
+        "crf": {"type": bool, "default": False},
     }
     for option in VERBS[verb].options:
         add(f"--{option}", **kinds[option], help=OPTIONS[option])

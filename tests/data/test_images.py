@@ -8,10 +8,12 @@ from PIL import Image
 
 from deconvkit.data.images import (
     DataError,
+    class_folders,
     image_files,
     random_crops,
     read_image,
     sample_photographs_in_colour,
+    square,
 )
 
 
@@ -65,3 +67,36 @@ def test_crops() -> None:
         random_crops([flat], 1, 64, np.random.default_rng(0))
     with pytest.raises(DataError, match="at least one"):
         random_crops([], 1, 64, np.random.default_rng(0))
+
+
+def test_a_folder_of_images_for_each_class(tmp_path: Path) -> None:
+    for name, count in (("dog", 2), ("cat", 1), (".hidden", 1)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            Image.new("RGB", (5, 4)).save(tmp_path / name / f"{i}.png")
+    files, labels, names = class_folders(tmp_path)
+    assert [file.parent.name for file in files] == ["cat", "dog", "dog"]
+    assert labels == [0, 1, 1]
+    assert names == ["cat", "dog"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: expected images .* got a folder without any"):
+        class_folders(tmp_path)
+    with pytest.raises(DataError, match="for each of two or more classes, got 0"):
+        class_folders(tmp_path / "cat")
+    for name, kind in (("absent", "nothing of that name"), ("cat/0.png", "a file")):
+        with pytest.raises(DataError, match=f"a folder of images for each class, got {kind}"):
+            class_folders(tmp_path / name)
+
+
+def test_squares() -> None:
+    image = np.zeros((20, 40, 3), np.uint8)
+    image[:, 10:30] = 255
+    assert square(image, 8).min() == 255  # the middle
+    assert square(image, 20).shape == (20, 20, 3)
+    generator = np.random.default_rng(0)
+    shares = [square(image, 8, generator).mean() / 255 for _ in range(50)]
+    assert min(shares) < 0.7
+    assert max(shares) == 1
+    image[:] = np.arange(40)[None, :, None]
+    directions = [np.sign(np.diff(square(image, 8, generator)[0, :, 0].astype(int)).sum()) for _ in range(20)]
+    assert set(directions) == {-1, 1}  # mirrored or not

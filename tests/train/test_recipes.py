@@ -48,6 +48,15 @@ SHORT = {
         "--trainer.max_epochs=3",
         "--model.generator_epochs=1",
     ],
+    "vgg": ["--data.size=32", "--data.scenes=12", "--data.test_count=8", "--trainer.max_epochs=2"],
+    "deconvnet": [
+        "--data.size=32",
+        "--data.scene_size=40",
+        "--data.scenes=12",
+        "--data.test_count=5",
+        "--data.first_stage=1",
+        "--trainer.max_epochs=2",
+    ],
 }
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from deconvkit import cli, models
 from deconvkit.data import photographs
+from deconvkit.data.images import square
 from deconvkit.models import vgg16, vgg19_bn
 from deconvkit.train.checkpoint import Trained, load_model, save_model
 from deconvkit.verbs import command, inputs, latents, seeing
@@ -198,7 +199,7 @@ def test_shipped_digits_are_one_of_each_class() -> None:
 
 
 def test_what_vgg_is_given(photograph: str) -> None:
-    image = inputs.square(inputs.pictures_for(Request([photograph]))[0][1], 40)
+    image = square(inputs.pictures_for(Request([photograph]))[0][1], 40)
     given = inputs.normalised(image)
     assert given.shape == (1, 3, 40, 40)
     assert given[0, 1, 3, 5] == pytest.approx((image[3, 5, 1] / 255 - 0.456) / 0.224, abs=1e-5)
@@ -230,7 +231,8 @@ def test_labels_over_a_picture(photograph: str, monkeypatch: pytest.MonkeyPatch)
     model = models.DeconvNet(3, 1, 32)
     labels = torch.zeros(1, 40, 60, dtype=torch.int64)
     labels[:, :10] = 2
-    monkeypatch.setattr(model, "predict", lambda images: labels)
+    seen = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float()
+    monkeypatch.setattr(model, "probabilities", lambda images: seen)
     drawn = draw(seeing.segment, trained(model), input=[photograph])
     assert drawn.text == "photograph.png: 0 75.0%, 2 25.0%"
     figure = drawn.pictures["labels"]
@@ -268,7 +270,7 @@ def test_projections_are_the_strongest_channels(photograph: str, monkeypatch: py
     model = vgg16(num_classes=2, width=2)
     draw(seeing.visualize, trained(model, size=64), input=[photograph])
     assert len(shown) == 6
-    image = inputs.normalised(inputs.square(inputs.pictures_for(Request([photograph]))[0][1], 64))
+    image = inputs.normalised(square(inputs.pictures_for(Request([photograph]))[0][1], 64))
     with torch.no_grad():
         maps = model.features[:10](image)
     assert shown[2].name == f"pool 2: channel {int(maps.amax((2, 3)).argmax())}, 16×16"

@@ -55,6 +55,30 @@ def image_files(folder: str | Path) -> list[Path]:
     return files
 
 
+def class_folders(folder: str | Path) -> tuple[list[Path], list[int], list[str]]:
+    """The images of a folder that has a folder for each class: files, their classes, the classes' names.
+
+    Raises:
+        DataError: no such folder, fewer than two classes, or a class without an image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        kind = "a file" if folder.exists() else "nothing of that name"
+        raise DataError(f"{folder}: expected a folder with a folder of images for each class, got {kind}")
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder}: expected a folder of images for each of two or more classes, got {len(classes)}"
+        )
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, path in enumerate(classes):
+        found = image_files(path)
+        files += found
+        labels += [label] * len(found)
+    return files, labels, [path.name for path in classes]
+
+
 def sample_photographs_in_colour() -> dict[str, NDArray[np.uint8]]:
     """Photographs that ship with scikit-learn and scikit-image, (H, W, 3) uint8; nothing is downloaded."""
     import skimage
@@ -100,3 +124,28 @@ def random_crops(
         if generator.random() < 0.5:
             crops[i] = crops[i][:, ::-1]
     return crops
+
+
+def square(
+    image: NDArray[np.uint8], size: int, generator: np.random.Generator | None = None
+) -> NDArray[np.uint8]:
+    """The middle square of an image, resized: (size, size, 3).
+
+    With a generator: a square of 0.8 to 1 of the shorter side, anywhere, and mirrored half of the time.
+    """
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    if generator is not None:
+        side = max(1, round(side * generator.uniform(0.8, 1)))
+        top, left = generator.integers(height - side + 1), generator.integers(width - side + 1)
+    cut = image[top : top + side, left : left + side]
+    if generator is not None and generator.random() < 0.5:
+        cut = cut[:, ::-1]
+    if side == size:
+        return cut
+    # BICUBIC widens its kernel when it shrinks, as torchvision's transforms do.
+    resized = Image.fromarray(np.ascontiguousarray(cut)).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(resized)

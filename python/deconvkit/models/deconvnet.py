@@ -149,7 +149,15 @@ class DeconvNet(nn.Module):
         """Copy a VGG-16's convolutions, their normalisations, and its first two linear layers as fc6 and fc7.
 
         fc6 reads 7×7 maps: for another input size it keeps its own weights.
+
+        Raises:
+            ValueError: another depth or width.
         """
+        if (vgg.depth, vgg.width) != (16, self.width):
+            raise ValueError(
+                f"DeconvNet: encoder_weights: expected VGG-16 of width {self.width}, "
+                f"got VGG-{vgg.depth} of width {vgg.width}"
+            )
         sources = [module for module in vgg.features if isinstance(module, nn.Conv2d)]
         norms = [module for module in vgg.features if isinstance(module, nn.BatchNorm2d)]
         units = [unit for stage in self.encoder for unit in _children(stage)]
@@ -203,15 +211,15 @@ class DeconvNet(nn.Module):
         return self.activations(images)["score"]
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> Tensor:
-        """The most likely class of every pixel.
+    def probabilities(self, images: Tensor) -> Tensor:
+        """The probabilities of the classes of every pixel, seen in one pass.
 
         Args:
             images: (N, 3, H, W) of any size, normalised as VGG's; resized to the network's and the scores
                 back, bilinearly.
 
         Returns:
-            (N, H, W), int64.
+            (N, num_classes, H, W).
         """
         size = (self.input_size, self.input_size)
         training = self.training
@@ -220,7 +228,11 @@ class DeconvNet(nn.Module):
             scores = self(_resized(images, size))
         finally:
             self.train(training)
-        return _resized(scores, (images.shape[-2], images.shape[-1])).argmax(1)
+        return _resized(scores, (images.shape[-2], images.shape[-1])).softmax(1)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """The most likely class of every pixel, (N, H, W), int64, of images as ``probabilities`` takes."""
+        return self.probabilities(images).argmax(1)
 
 
 def _children(stage: nn.Module) -> Iterator[nn.Sequential]:

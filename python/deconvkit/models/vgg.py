@@ -15,12 +15,23 @@ from deconvkit.nn import Conv2d, MaxPool2d
 _CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _LAST = ("classifier.6.weight", "classifier.6.bias")
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """RGB images (N, 3, H, W), uint8 or in [0, 1], as VGG wants them: (x − mean) / std of ImageNet's."""
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    mean, std = (images.new_tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+    return (images - mean) / std
+
 
 class VGG(nn.Module):
     """Five stages of 3×3 convolutions with ReLU, each closed by a 2×2 pool, and three linear layers.
 
-    The input is RGB, (x − mean) / std of values in [0, 1], with ImageNet's mean (0.485, 0.456, 0.406) and
-    standard deviation (0.229, 0.224, 0.225). (Caffe's files want BGR, 0 to 255, the mean subtracted.)
+    The input is RGB, (x − mean) / std of values in [0, 1], with ImageNet's mean and standard deviation
+    (:func:`normalise`). (Caffe's files want BGR, 0 to 255, the mean subtracted.)
 
     Args:
         depth: 16 or 19.

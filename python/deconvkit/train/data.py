@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from deconvkit.data import digits, images, photographs
+from deconvkit.data import digits, images, photographs, shapes, voc
+from deconvkit.data.scenes import Scene, centred_object, proposal
 
 
 class EpochSampler(Sampler[int]):
@@ -201,3 +202,203 @@ class Crops(TensorData):
             pictures = [images.read_image(file) for file in images.image_files(self.path)]
         crops = images.random_crops(pictures, self.count, self.size, np.random.default_rng(self.seed))
         return (torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(),)
+
+
+Cut = Callable[[int, np.random.Generator], tuple[Any, Any]]
+"""An index and random numbers to a sample: an image (size, size, 3), and what is to be learned of it."""
+
+
+class Cuts(Dataset[tuple[Tensor, Tensor]]):
+    """Samples that are cut when they are asked for: images (3, size, size) uint8, and int64.
+
+    The same for the same seed, epoch and index, whoever asks.
+    """
+
+    def __init__(self, cut: Cut, count: int, seed: int, epoch: int) -> None:
+        self.cut, self.count, self.seed, self.epoch = cut, count, seed, epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, target = self.cut(index, np.random.default_rng((self.seed, self.epoch, index)))
+        # Copies: torch takes no mirrored arrays.
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return pixels, torch.as_tensor(np.array(target, np.int64))
+
+
+class CutData(pl.LightningDataModule):
+    """Images that are cut anew in each epoch, and as many of others that are cut once, for testing.
+
+    The trainer must ask for batches in every epoch (``reload_dataloaders_every_n_epochs: 1``).
+
+    Args:
+        path: what the user's data are; None: those that ship.
+        size: pixels a side.
+        batch_size: samples a batch.
+        test_count: samples for testing, at most.
+        seed: of all that is drawn.
+    """
+
+    classes: list[str]
+    count: int  # of the training samples
+    test_images: Tensor  # (N, 3, size, size), uint8
+    test_targets: Tensor  # (N, ...), int64
+
+    def __init__(self, path: str | None, size: int, batch_size: int, test_count: int, seed: int) -> None:
+        super().__init__()
+        self.path, self.size, self.batch_size = path, size, batch_size
+        self.test_count, self.seed = test_count, seed
+        self.ready = False
+
+    def setup(self, stage: str) -> None:
+        """Read or draw the data, once."""
+        if self.ready:
+            return
+        count = self.load()
+        if self.count < 2 or count < 1:
+            raise images.DataError(
+                f"{self.path}: expected two or more images to learn from and one to test on, "
+                f"got {self.count} and {count}"
+            )
+        test = Cuts(self.test_cut, min(count, self.test_count), self.seed, 2**32)
+        found = [test[i] for i in range(len(test))]
+        self.test_images, self.test_targets = (torch.stack(part) for part in zip(*found, strict=True))
+        self.ready = True
+
+    def load(self) -> int:
+        """Find the classes and the training samples; returns how many there are for testing."""
+        raise NotImplementedError
+
+    def train_cut(self, index: int, generator: np.random.Generator) -> tuple[Any, Any]:
+        """A sample for training in the current epoch."""
+        raise NotImplementedError
+
+    def test_cut(self, index: int, generator: np.random.Generator) -> tuple[Any, Any]:
+        """A sample for testing."""
+        raise NotImplementedError
+
+    @property
+    def epoch(self) -> int:
+        """The trainer's."""
+        return self.trainer.current_epoch if self.trainer else 0
+
+    def train_dataloader(self) -> Any:
+        """The epoch's batches."""
+        sampler = EpochSampler(self.count, self.seed)
+        sampler.set_epoch(self.epoch)
+        data = Cuts(self.train_cut, self.count, self.seed, self.epoch)
+        return DataLoader(data, self.batch_size, sampler=sampler, drop_last=self.count > self.batch_size)
+
+
+class Scenes(CutData):
+    """Scenes with a class for each pixel, in the two stages of DeconvNet's training.
+
+    Args:
+        path: VOC's folder; None: drawn shapes on photographs that ship with scikit-learn and scikit-image.
+        size: pixels a side of what is cut out.
+        batch_size: samples a batch.
+        first_stage: epochs whose samples are objects in the middle; those of later ones are proposals.
+        scenes: how many are drawn for training.
+        scene_size: pixels a side of the drawn.
+        test_count: scenes for testing, at most.
+        seed: of all that is drawn.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        size: int = 64,
+        batch_size: int = 32,
+        first_stage: int = 10,
+        scenes: int = 2000,
+        scene_size: int = 128,
+        test_count: int = 300,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(path, size, batch_size, test_count, seed)
+        self.first_stage, self.scenes, self.scene_size = first_stage, scenes, scene_size
+
+    def load(self) -> int:
+        """VOC's lists "train" and "val", or drawn ones."""
+        self.train_scenes: Sequence[Scene]
+        self.test_scenes: Sequence[Scene]
+        if self.path is None:
+            self.classes = list(shapes.CLASSES)
+            generator = np.random.default_rng(self.seed)
+            drawn = shapes.draw_scenes(self.scenes + self.test_count, self.scene_size, generator)
+            self.train_scenes, self.test_scenes = drawn[: self.scenes], drawn[self.scenes :]
+        else:
+            self.classes = list(voc.CLASSES)
+            self.train_scenes, self.test_scenes = (voc.VOCScenes(self.path, p) for p in ("train", "val"))
+        self.count = len(self.train_scenes)
+        return len(self.test_scenes)
+
+    def train_cut(self, index: int, generator: np.random.Generator) -> tuple[Any, Any]:
+        """An object in the middle, or a proposal."""
+        cut = centred_object if self.epoch < self.first_stage else proposal
+        return cut(self.train_scenes[index], self.size, generator)
+
+    def test_cut(self, index: int, generator: np.random.Generator) -> tuple[Any, Any]:
+        """A proposal."""
+        return proposal(self.test_scenes[index], self.size, generator)
+
+
+class ClassImages(CutData):
+    """Images with a class each.
+
+    Args:
+        path: a folder with a folder of images for each class, a tenth of which is kept for testing; None:
+            drawn shapes on photographs that ship with scikit-learn and scikit-image.
+        size: pixels a side.
+        batch_size: samples a batch.
+        scenes: how many images are drawn for training.
+        test_count: images for testing, at most.
+        seed: of all that is drawn.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        size: int = 64,
+        batch_size: int = 32,
+        scenes: int = 2000,
+        test_count: int = 300,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(path, size, batch_size, test_count, seed)
+        self.scenes = scenes
+
+    def load(self) -> int:
+        """Find the files, or draw."""
+        if self.path is None:
+            self.classes = list(shapes.CLASSES[1:])
+            generator = np.random.default_rng(self.seed)
+            drawn = shapes.draw_scenes(
+                self.scenes + self.test_count, 3 * self.size // 2, generator, most=1, sides=(0.3, 0.65)
+            )
+            found = [(scene.image, int(scene.labels.max()) - 1) for scene in drawn]
+            self.train_items: list[tuple[Any, int]] = found[: self.scenes]
+            self.test_items: list[tuple[Any, int]] = found[self.scenes :]
+        else:
+            files, labels, self.classes = images.class_folders(self.path)
+            order = np.random.default_rng(self.seed).permutation(len(files))
+            items = [(files[i], labels[i]) for i in order]
+            kept = max(1, len(items) // 10)
+            self.test_items, self.train_items = items[:kept], items[kept:]
+        self.count = len(self.train_items)
+        return len(self.test_items)
+
+    def train_cut(self, index: int, generator: np.random.Generator) -> tuple[Any, Any]:
+        """A square of 0.8 to 1 of the image's shorter side, anywhere, mirrored or not."""
+        image, label = self._item(self.train_items[index])
+        return images.square(image, self.size, generator), label
+
+    def test_cut(self, index: int, generator: np.random.Generator) -> tuple[Any, Any]:
+        """The square in the middle."""
+        image, label = self._item(self.test_items[index])
+        return images.square(image, self.size), label
+
+    def _item(self, item: tuple[Any, int]) -> tuple[Any, int]:
+        image, label = item
+        return (image if isinstance(image, np.ndarray) else images.read_image(image)), label

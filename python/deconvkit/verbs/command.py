@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from deconvkit.data.images import DataError
-from deconvkit.train.checkpoint import CheckpointError, Trained, load_model
+from deconvkit.train.checkpoint import CheckpointError, Trained
 from deconvkit.verbs import latents, seeing
-from deconvkit.verbs.inputs import Drawn, Request, VerbError
+from deconvkit.verbs.inputs import Drawn, Request, VerbError, read_model
 from deconvkit.visualize import canvas
 
 _CLASSIFIERS = ("VGG", *latents.CLASSES)
@@ -54,15 +54,13 @@ def run(verb: str, checkpoint: str, out: str, **options: Any) -> list[Path]:
     draw, models = _DRAW[verb]
     request = Request(**{name: value for name, value in options.items() if value is not None})
     folder = _writable(out)
-    trained = load_model(checkpoint, *models)
-    if not all(value.isfinite().all() for value in trained.model.state_dict().values()):
-        raise VerbError(f"--checkpoint: expected numbers in {checkpoint}, got NaN or infinity among them")
+    trained = read_model("--checkpoint", checkpoint, *models)
     if request.count > _MOST:
         raise VerbError(f"--count: expected at most {_MOST}, got {request.count}")
     try:
         with torch.no_grad():
             drawn = draw(trained, request)
-    except (DataError, VerbError):
+    except (CheckpointError, DataError, VerbError):
         raise
     except ValueError as error:  # of sizes that do not go together
         raise VerbError(f"--checkpoint: {checkpoint} cannot be drawn ({error})") from error

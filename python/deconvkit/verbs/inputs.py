@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deconvkit.data import digits, images, photographs
+from deconvkit.data.images import square
+from deconvkit.models.vgg import normalise
+from deconvkit.train.checkpoint import Trained, load_model
 
 Array = NDArray[Any]
 
-_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-_SPREAD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 _LARGEST = 640  # pixels of the longer side of a photograph that is drawn
 
 
@@ -36,6 +37,10 @@ class Request:
     count: int = 60
     seed: int = 0
     names: str | None = None
+    proposals: int = 0
+    boxes: str | None = None
+    ensemble: str | None = None
+    crf: bool = False
 
 
 class Drawn(NamedTuple):
@@ -43,6 +48,19 @@ class Drawn(NamedTuple):
 
     pictures: dict[str, Figure]  # by name of the file
     text: str = ""  # what is printed
+
+
+def read_model(option: str, path: str, *wanted: str) -> Trained:
+    """A trained model of one of the types wanted, whose weights are numbers.
+
+    Raises:
+        CheckpointError: it is none.
+        VerbError: NaN or infinity.
+    """
+    trained = load_model(path, *wanted)
+    if not all(value.isfinite().all() for value in trained.model.state_dict().values()):
+        raise VerbError(f"{option}: expected numbers in {path}, got NaN or infinity among them")
+    return trained
 
 
 def side_of(features: int) -> int:
@@ -109,17 +127,18 @@ def files(names: Sequence[str]) -> list[Path]:
 
 def normalised(picture: Array) -> Tensor:
     """An RGB image (H, W, 3) of 0 to 255 as VGG wants it, (1, 3, H, W)."""
-    tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-    return ((tensor - _MEAN) / _SPREAD)[None]
+    return normalise(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None])
 
 
 def shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture that is no larger than can be drawn."""
+    from PIL import Image
+
     factor = _LARGEST / max(picture.shape[:2])
     if factor >= 1:
         return picture
     height, width = (max(1, round(factor * side)) for side in picture.shape[:2])
-    return _resized(picture, width, height)
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def class_names(request: Request, notes: dict[str, Any], classes: int) -> list[str]:
@@ -164,23 +183,6 @@ def _one_of_each(found: digits.Digits, most: int) -> Array:
     for label in np.unique(labels):
         ranks[labels == label] = np.arange((labels == label).sum())
     return found.images[order[np.lexsort((labels, ranks))[:most]]]
-
-
-def square(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The middle of a picture, (size, size, 3)."""
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return _resized(picture[top : top + side, left : left + side], size, size)
-
-
-def _resized(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    if picture.shape[:2] == (height, width):
-        return picture
-    # BICUBIC widens its kernel when it shrinks, as torchvision's transforms do.
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _to(model: nn.Module, values: Array, flat: bool = True) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deconvkit.data import voc
+from deconvkit.data.images import square
 from deconvkit.models import M2, VGG, DeconvNet, SparseAutoencoder, StackedM1M2, SwitchVisualizer
 from deconvkit.train.checkpoint import Trained
 from deconvkit.verbs.inputs import (
@@ -24,17 +26,13 @@ from deconvkit.verbs.inputs import (
     pictures_for,
     shrunk,
     side_of,
-    square,
 )
+from deconvkit.verbs.segmentation import Segmenter
 from deconvkit.visualize.panels import Panel, label_colours, label_map, panels, predictions
 from deconvkit.visualize.receptive_fields import fields_sheet, orientation_index
 
 Array = NDArray[Any]
 
-_VOC = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("table", "dog", "horse", "motorbike", "person", "plant", "sheep", "sofa", "train", "television"),
-)
 _PAGE = 12  # images of a picture of predictions
 
 
@@ -74,17 +72,19 @@ def classify(trained: Trained, request: Request) -> Drawn:
 
 
 def segment(trained: Trained, request: Request) -> Drawn:
-    """The class of every pixel, in one pass."""
+    """The class of every pixel."""
     model: Any = trained.model
     names = class_names(request, trained.notes, model.num_classes)
-    if model.num_classes == len(_VOC) and request.names is None and "classes" not in trained.notes:
-        names = list(_VOC)
+    if model.num_classes == len(voc.CLASSES) and request.names is None and "classes" not in trained.notes:
+        names = list(voc.CLASSES)
     colours = label_colours(model.num_classes)
     pictures, lines = {}, []
-    for i, (name, picture) in enumerate(pictures_for(request)):
+    found = pictures_for(request)
+    look = Segmenter(model, request, len(found))
+    for i, (name, picture) in enumerate(found):
         small = shrunk(picture)
-        labels = model.predict(normalised(small))[0].numpy()
-        note = f"{name}: the likeliest class of each pixel; the background is left clear."
+        labels, how = look(name, small, picture.shape[:2])
+        note = f"{name}: the likeliest class of each pixel, {how}; the background is left clear."
         pictures[page_name("labels", i)] = label_map(
             small / 255, labels, names, colours, "What is where", note
         )

@@ -20,6 +20,13 @@ OPTIONS = {
     "count": "how many to draw",
     "seed": "of all that is drawn at random",
     "names": "text file with the name of a class in each line",
+    "proposals": "look at so many boxes of several sizes, at most, and join what is seen by the maximum at "
+    "each pixel; 0: at the whole image once",
+    "boxes": "text file of boxes to look at instead: in each line [NAME] LEFT TOP RIGHT BOTTOM in pixels, "
+    "with the image's file name where they are of one",
+    "ensemble": "a second model, which sees the image in one pass, or a .npy of probabilities (classes, "
+    "height, width); the mean of both is taken",
+    "crf": "smooth the labels by a dense CRF, which follows the edges of the image",
 }
 
 VERBS = {
@@ -61,8 +68,11 @@ VERBS = {
     ),
     "segment": Verb(
         "Draw a label map over images (DeconvNet).",
-        ("input", "names"),
-        ("--checkpoint runs/deconvnet/model.pt --input street.jpg --out pictures",),
+        ("input", "names", "proposals", "boxes", "ensemble", "crf"),
+        (
+            "--checkpoint runs/deconvnet/model.pt --input street.jpg --out pictures",
+            "--checkpoint runs/deconvnet/model.pt --input cat.jpg --proposals 50 --crf true --out pictures",
+        ),
     ),
     "visualize": Verb(
         "See through a network: what the strongest channels of a VGG or a DeconvNet see, or what the units "

@@ -1,0 +1,200 @@
+"""VGG names what images show, DeconvNet what each pixel shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional
+
+from deconvkit.losses import IGNORED, pixel_cross_entropy
+from deconvkit.models import VGG, DeconvNet
+from deconvkit.models.vgg import normalise
+from deconvkit.train.measures import boundary_iou, mean_iou
+from deconvkit.train.module import Recipe, Wanted
+from deconvkit.visualize.grids import image_rows
+from deconvkit.visualize.panels import label_colours, predictions
+
+_BATCH = 64  # images that are looked at together when nothing is learned
+
+
+class _Vision(Recipe):
+    """SGD with momentum, weight decay on all but biases and normalisations, and steps down of its rate.
+
+    Args:
+        learning_rate: of the beginning.
+        milestones: epochs behind which the rate becomes a fifth.
+        weight_decay: of weights.
+    """
+
+    network: Any
+
+    def __init__(self, learning_rate: float, milestones: Sequence[int], weight_decay: float) -> None:
+        super().__init__()
+        self.learning_rate, self.milestones = learning_rate, list(milestones)
+        self.weight_decay = weight_decay
+
+    @property
+    def data(self) -> Any:
+        """The data module."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    def configure_optimizers(self) -> Any:
+        """SGD, and its rate."""
+        parameters = list(self.network.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.SGD(groups, self.learning_rate, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, 0.2)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def trained(self) -> Any:
+        """The network."""
+        return self.network
+
+    def notes(self) -> dict[str, Any]:
+        """Pixels a side, and the classes' names."""
+        return {"size": self.data.size, "classes": self.data.classes}
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Of images (N, 3, size, size), uint8, in batches."""
+        parts = [self.network(normalise(part.to(self.device))).cpu() for part in images.split(_BATCH)]
+        return torch.cat(parts)
+
+
+class VGGRecipe(_Vision):
+    """A VGG with batch normalisation.
+
+    Args:
+        depth: 16 or 19.
+        width: channels of the first stage, 64 in the paper.
+        dropout: of the linear layers.
+        learning_rate: of SGD.
+        milestones: epochs behind which the rate becomes a fifth.
+        weight_decay: of weights.
+    """
+
+    def __init__(
+        self,
+        depth: int = 16,
+        width: int = 4,
+        dropout: float = 0.5,
+        learning_rate: float = 0.01,
+        milestones: Sequence[int] = (),
+        weight_decay: float = 5e-4,
+    ) -> None:
+        super().__init__(learning_rate, milestones, weight_decay)
+        self.depth, self.width, self.dropout = depth, width, dropout
+
+    def setup(self, stage: str) -> None:
+        """Build the network for the data's classes."""
+        if not hasattr(self, "network"):
+            classes = len(self.data.classes)
+            self.network = VGG(self.depth, True, classes, self.width, self.dropout)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Cross entropy."""
+        images, labels = batch
+        scores = self.network(normalise(images))
+        loss = functional.cross_entropy(scores, labels)
+        self.report(loss=loss, train_accuracy=(scores.argmax(1) == labels).float().mean())
+        return loss
+
+    def figures(self) -> dict[str, float]:
+        """Accuracy on images that were not trained on."""
+        found = self.scores(self.data.test_images).argmax(1)
+        return {"accuracy": (found == self.data.test_targets).float().mean().item()}
+
+    def wanted(self) -> list[Wanted]:
+        """Nearly all of the drawn shapes."""
+        return [Wanted("accuracy", least=0.95)]
+
+    def pictures(self) -> dict[str, Figure]:
+        """Test images and their likeliest classes."""
+        images, targets = self.data.test_images[:8], self.data.test_targets[:8]
+        names = self.data.classes
+        shown = [
+            (names[target], image.permute(1, 2, 0).numpy() / 255)
+            for image, target in zip(images, targets.tolist(), strict=True)
+        ]
+        chances = self.scores(images).softmax(1).double().numpy()
+        note = "Images that were not trained on, with their true classes above them."
+        return {"classes": predictions(shown, chances, names, "What the network sees", note)}
+
+
+class DeconvNetRecipe(_Vision):
+    """DeconvNet, in the data's two stages.
+
+    Args:
+        width: channels of the first stage, 64 in the paper.
+        unpooling: "switches", or "fixed" for comparison.
+        encoder_weights: a model.pt of the recipe "vgg", or torchvision's file, of VGG-16 of this width.
+        learning_rate: of SGD.
+        milestones: epochs behind which the rate becomes a fifth.
+        weight_decay: of weights.
+    """
+
+    def __init__(
+        self,
+        width: int = 4,
+        unpooling: str = "switches",
+        encoder_weights: str | None = None,
+        learning_rate: float = 0.01,
+        milestones: Sequence[int] = (),
+        weight_decay: float = 5e-4,
+    ) -> None:
+        super().__init__(learning_rate, milestones, weight_decay)
+        self.width, self.unpooling, self.encoder_weights = width, unpooling, encoder_weights
+
+    def setup(self, stage: str) -> None:
+        """Build the network for the data's classes and size."""
+        if hasattr(self, "network"):
+            return
+        classes = len(self.data.classes)
+        self.network = DeconvNet(classes, self.width, self.data.size, self.unpooling)
+        if self.encoder_weights is not None:
+            from deconvkit.train.checkpoint import load_model
+
+            vgg = load_model(self.encoder_weights, "VGG").model
+            assert isinstance(vgg, VGG)
+            self.network.copy_encoder(vgg)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Cross entropy of the pixels."""
+        images, labels = batch
+        scores = self.network(normalise(images))
+        loss = pixel_cross_entropy(scores, labels)
+        counted = labels != IGNORED
+        right = ((scores.argmax(1) == labels) & counted).sum() / counted.sum().clamp(min=1)
+        self.report(loss=loss, pixel_accuracy=right)
+        return loss
+
+    def figures(self) -> dict[str, float]:
+        """Mean IoU of all pixels, and of those near boundaries, on proposals of scenes not trained on."""
+        found, labels = self.scores(self.data.test_images).argmax(1), self.data.test_targets
+        classes = len(self.data.classes)
+        return {
+            "mean_iou": mean_iou(found, labels, classes),
+            "boundary_iou": boundary_iou(found, labels, classes),
+        }
+
+    def wanted(self) -> list[Wanted]:
+        """Of the drawn shapes; without switches it is less."""
+        return [Wanted("mean_iou", least=0.85)] if self.unpooling == "switches" else []
+
+    def pictures(self) -> dict[str, Figure]:
+        """Test images, their labels, and what the network says."""
+        images, labels = self.data.test_images[:10], self.data.test_targets[:10].numpy()
+        colours = label_colours(256)
+        rows = [
+            ("image", images.permute(0, 2, 3, 1).numpy() / 255),
+            ("labels", colours[labels]),
+            ("network", colours[self.scores(images).argmax(1).numpy()]),
+        ]
+        note = "Parts of scenes that were not trained on; black is the background, white what does not count."
+        return {"segmented": image_rows(rows, "What is where", note)}

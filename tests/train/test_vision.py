@@ -1,0 +1,165 @@
+"""VGG and DeconvNet in training: stages, data of the user's, weights of one for the other, verbs on both."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deconvkit.cli import main
+from deconvkit.data.scenes import centred_object, proposal
+from deconvkit.models import VGG, DeconvNet
+from deconvkit.train import command
+from deconvkit.train.checkpoint import load_model
+from deconvkit.train.data import ClassImages, Scenes
+from deconvkit.train.modules.vision import DeconvNetRecipe
+from tests.data.test_voc import PARTS, write_voc
+from tests.train.test_recipes import SHORT
+
+
+def scenes(epoch: int, seed: int = 0) -> Scenes:
+    data = Scenes(size=32, batch_size=4, first_stage=2, scenes=6, scene_size=40, test_count=3, seed=seed)
+    data.trainer = SimpleNamespace(current_epoch=epoch)  # type: ignore[assignment]
+    data.setup("fit")
+    return data
+
+
+def test_two_stages() -> None:
+    """Epochs 0 and 1 show objects in the middle, later ones proposals; each by numbers of its own."""
+    for epoch, cut in ((0, centred_object), (1, centred_object), (2, proposal), (5, proposal)):
+        data = scenes(epoch)
+        images, labels = data.train_dataloader().dataset[3]
+        image, target = cut(data.train_scenes[3], 32, np.random.default_rng((0, epoch, 3)))
+        np.testing.assert_array_equal(images, image.transpose(2, 0, 1))
+        np.testing.assert_array_equal(labels, target)
+
+
+def test_batches_are_those_of_the_epoch_and_the_seed() -> None:
+    def first(epoch: int, seed: int = 0) -> torch.Tensor:
+        images, labels = next(iter(scenes(epoch, seed).train_dataloader()))
+        assert images.shape == (4, 3, 32, 32)
+        assert images.dtype == torch.uint8
+        assert labels.shape == (4, 32, 32)
+        return images
+
+    assert torch.equal(first(1), first(1))
+    assert not torch.equal(first(1), first(0))
+    assert not torch.equal(first(1), first(1, seed=1))
+    assert torch.equal(scenes(0).test_images, scenes(4).test_images)
+
+
+def test_no_scene_is_for_training_and_testing() -> None:
+    data = scenes(0)
+    for test in data.test_scenes:
+        assert not any(np.array_equal(test.image, train.image) for train in data.train_scenes)
+
+
+def test_voc(tmp_path: Path) -> None:
+    write_voc(tmp_path / "VOC2012", PARTS)
+    summary = command.run("deconvnet", tmp_path / "run", str(tmp_path), SHORT["deconvnet"])
+    assert 0 <= summary["figures"]["mean_iou"] <= 1
+    trained = load_model(tmp_path / "run" / "model.pt", "DeconvNet")
+    assert trained.model.num_classes == 21
+    assert trained.notes["classes"][20] == "television"
+
+
+def test_voc_without_its_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_voc(tmp_path, {"train": ["a", "b"]})
+    assert main(["train", "deconvnet", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("deconvkit train: ")
+    assert "expected VOC's list of the images of 'val'" in line
+    assert not list(tmp_path.rglob("model.pt"))
+
+
+def write_classes(folder: Path, count: int) -> None:
+    for colour in ("red", "blue"):
+        (folder / colour).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (40 + i, 50), colour).save(folder / colour / f"{i}.png")
+
+
+def test_a_folder_for_each_class(tmp_path: Path) -> None:
+    write_classes(tmp_path, 10)
+    data = ClassImages(str(tmp_path), 32, seed=3)
+    data.setup("fit")
+    assert data.classes == ["blue", "red"]
+    assert (data.count, len(data.test_images)) == (18, 2)
+    for batch, labels in [(data.test_images, data.test_targets), *data.train_dataloader()]:
+        for image, label in zip(batch, labels.tolist(), strict=True):
+            assert image.flatten(1)[[2, 0][label]].min() == 255
+
+
+def test_too_few_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_classes(tmp_path / "images", 1)
+    arguments = ["train", "vgg", "--data", str(tmp_path / "images"), "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "two or more images to learn from and one to test on, got 1 and 1" in capsys.readouterr().err
+
+
+def test_a_run_taken_up_again_between_the_stages(tmp_path: Path) -> None:
+    def train(folder: str, epochs: int, *more: str) -> None:
+        stages = ["--data.first_stage=2", "--model.milestones=[1,3]", f"--trainer.max_epochs={epochs}"]
+        arguments = [*SHORT["deconvnet"], *stages, "--out", str(tmp_path / folder), *more]
+        assert main(["train", "deconvnet", *arguments]) == 0
+
+    train("whole", 4)
+    train("broken", 1)
+    train("broken", 4, "--resume")
+    expected, got = (load_model(tmp_path / name / "model.pt").model for name in ("whole", "broken"))
+    for name, value in expected.state_dict().items():
+        assert torch.equal(got.state_dict()[name], value)
+
+
+def test_an_encoder_and_the_verbs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vgg, net = tmp_path / "vgg" / "model.pt", tmp_path / "deconvnet" / "model.pt"
+    command.run("vgg", vgg.parent, overrides=SHORT["vgg"])
+    seen: list[torch.Tensor] = []
+    copy = DeconvNet.copy_encoder
+
+    def copied(self: DeconvNet, source: VGG) -> None:
+        copy(self, source)
+        seen.append(self.encoder[0][0][0].weight.detach().clone())
+
+    monkeypatch.setattr(DeconvNet, "copy_encoder", copied)
+    overrides = [*SHORT["deconvnet"], f"--model.encoder_weights={vgg}"]
+    command.run("deconvnet", net.parent, overrides=overrides)
+    source = load_model(vgg, "VGG").model
+    assert torch.equal(seen[0], source.features[0].weight)
+
+    Image.new("RGB", (50, 40), "green").save(tmp_path / "green.png")
+    for verb, checkpoint in (("classify", vgg), ("visualize", vgg), ("segment", net), ("visualize", net)):
+        out = tmp_path / f"{verb}-{checkpoint.parent.name}"
+        asked = ["--checkpoint", str(checkpoint), "--input", str(tmp_path / "green.png"), "--out", str(out)]
+        capsys.readouterr()
+        assert main([verb, *asked]) == 0
+        assert list(out.glob("*.png"))
+        if verb != "visualize":
+            printed = capsys.readouterr().out
+            assert any(name in printed for name in ("disc", "square", "triangle", "star", "background"))
+
+    capsys.readouterr()
+    arguments = ["train", "deconvnet", *SHORT["deconvnet"], "--out", str(tmp_path / "wrong")]
+    for more, message in (
+        ([f"--model.encoder_weights={vgg}", "--model.width=5"], "expected VGG-16 of width 5, got VGG-16 of"),
+        ([f"--model.encoder_weights={net}"], "expected a model of type VGG, got DeconvNet"),
+        (["--model.encoder_weights=absent.pt"], "absent.pt: expected a trained model, got no file"),
+    ):
+        assert main([*arguments, *more]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert message in line
+
+
+def test_weights_decay_but_biases_and_normalisations_do_not() -> None:
+    recipe = DeconvNetRecipe(weight_decay=0.1)
+    recipe.network = DeconvNet(3, 1, 32)
+    decayed, kept = recipe.configure_optimizers()["optimizer"].param_groups
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0)
+    names = {id(parameter): name for name, parameter in recipe.network.named_parameters()}
+    assert all(names[id(p)].endswith("weight") for p in decayed["params"])
+    assert len(decayed["params"]) == 13 + 3 + 13 + 1  # encoder, fc, decoder, score
+    assert len(decayed["params"]) + len(kept["params"]) == len(names)
