@@ -26,9 +26,11 @@ struct SpreadCells : OneStep {
     for_items(items, place, [&](const Items::Item& i) {
       Compute<T> sum[N] = {};
       const int64_t oh_end = s.h.reach_end(i.h), ow_begin = s.w.reach_begin(i.w), ow_end = s.w.reach_end(i.w);
+      DECONVKIT_ROLL
       for (int64_t oh = s.h.reach_begin(i.h); oh < oh_end; ++oh) {
         const int64_t kh = s.h.cell_of(i.h, oh);
         if (kh < 0) continue;
+        DECONVKIT_ROLL
         for (int64_t ow = ow_begin; ow < ow_end; ++ow) {
           const int64_t kw = s.w.cell_of(i.w, ow);
           if (kw < 0) continue;
@@ -216,7 +218,9 @@ struct CollectChannels : OneStep {
       DECONVKIT_UNROLL
       for (int k = 0; k < N; ++k) result.at[k] = T{};
       const int64_t kh1 = s.h.last(i.h), kw0 = s.w.first(i.w), kw1 = s.w.last(i.w);
+      DECONVKIT_ROLL
       for (int64_t kh = s.h.first(i.h); kh < kh1; ++kh) {
+        DECONVKIT_ROLL
         for (int64_t kw = kw0; kw < kw1; ++kw) {
           const Group<T, N> x = load<N>(big.at(i.n, i.c, s.h.cell(i.h, kh), s.w.cell(i.w, kw)));
           const auto code = static_cast<Switch>(kh * s.w.kernel + kw);

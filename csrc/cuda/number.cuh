@@ -11,9 +11,11 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define DECONVKIT_UNROLL _Pragma("unroll")
+#define DECONVKIT_ROLL _Pragma("unroll 1")  // a loop whose copies would cost registers
 #define DECONVKIT_INLINE DECONVKIT_HD __forceinline__
 #else
 #define DECONVKIT_UNROLL
+#define DECONVKIT_ROLL
 #define DECONVKIT_INLINE DECONVKIT_HD inline
 #endif
 
