@@ -13,12 +13,14 @@ from torch.nn import functional
 from deconvkit.losses import IGNORED, pixel_cross_entropy
 from deconvkit.models import VGG, DeconvNet
 from deconvkit.models.vgg import normalise
+from deconvkit.segmentation import aggregate, proposals
 from deconvkit.train.measures import boundary_iou, mean_iou
 from deconvkit.train.module import Recipe, Wanted
 from deconvkit.visualize.grids import image_rows
 from deconvkit.visualize.panels import label_colours, predictions
 
 _BATCH = 64  # images that are looked at together when nothing is learned
+_WHOLE = 60  # scenes that are segmented whole
 
 
 class _Vision(Recipe):
@@ -175,12 +177,32 @@ class DeconvNetRecipe(_Vision):
         return loss
 
     def figures(self) -> dict[str, float]:
-        """Mean IoU of all pixels, and of those near boundaries, on proposals of scenes not trained on."""
+        """Mean IoU of all pixels, and of those near boundaries, on proposals of scenes not trained on.
+
+        And of whole scenes at their own size: seen in one pass, and over proposals together.
+        """
         found, labels = self.scores(self.data.test_images).argmax(1), self.data.test_targets
         classes = len(self.data.classes)
         return {
             "mean_iou": mean_iou(found, labels, classes),
             "boundary_iou": boundary_iou(found, labels, classes),
+            **self._whole_scenes(classes),
+        }
+
+    def _whole_scenes(self, classes: int) -> dict[str, float]:
+        """Scenes may differ in size, so their pixels are put in a row."""
+        truth, once, together = [], [], []
+        for scene in self.data.test_scenes[:_WHOLE]:
+            image = normalise(torch.from_numpy(scene.image.transpose(2, 0, 1).copy())[None]).to(self.device)
+            boxes = proposals(*scene.labels.shape)
+            joined = aggregate(self.network, image[0], boxes, self.data.size, _BATCH)
+            truth.append(torch.from_numpy(scene.labels.ravel()))
+            once.append(self.network.predict(image).flatten().cpu())
+            together.append(joined.argmax(0).flatten().cpu())
+        labels = torch.cat(truth)[None]
+        return {
+            "one_pass_iou": mean_iou(torch.cat(once)[None], labels, classes),
+            "aggregated_iou": mean_iou(torch.cat(together)[None], labels, classes),
         }
 
     def wanted(self) -> list[Wanted]:
