@@ -49,7 +49,7 @@ inline void convolution(const TensorRef& small, const TensorRef& large, const Te
   require(small.rank == 4 && large.rank == 4 && weight.rank == 4, "tensors of three or of four dimensions");
   require(is_float(small) && small.dtype == large.dtype && small.dtype == weight.dtype,
           "tensors of one floating dtype");
-  require(has_data(small) && has_data(large) && has_data(weight), "tensors in the CPU's memory");
+  require(has_data(small) && has_data(large) && has_data(weight), "tensors in the device's memory");
   require(small.size[0] == large.size[0], "one batch");
   require(s.groups >= 1 && s.groups <= s.small_channels && s.small_channels % s.groups == 0 &&
               weight.size[0] == s.small_channels && weight.size[1] >= 1 && s.large_channels % s.groups == 0 &&
@@ -90,7 +90,7 @@ inline void pooling(const TensorRef& big, const TensorRef& pooled, const TensorR
   require(big.rank == 4 && pooled.rank == 4 && same_sizes(pooled, switches, 4),
           "tensors of four dimensions, the switches as large as what they were recorded with");
   require(is_float(big) && big.dtype == pooled.dtype, "values of one floating dtype");
-  require(has_data(big) && has_data(pooled) && has_data(switches), "tensors in the CPU's memory");
+  require(has_data(big) && has_data(pooled) && has_data(switches), "tensors in the device's memory");
   require(same_sizes(big, pooled, 2), "one batch and as many channels on both sides");
   for (const PoolAxis& a : {s.h, s.w}) {
     require(a.kernel >= 1 && a.kernel <= kMaxInt && a.stride >= 1 && a.stride <= kMaxInt && a.padding >= 0 &&
@@ -120,6 +120,10 @@ inline bool are_numbers(const TensorRef& t, int64_t count, bool wide) {
 inline void transformed(const TensorRef& t, DType dtype, int64_t size) {
   require(size > 0 && t.rank == 1 && t.size[0] == size && are_numbers(t, size, dtype == DType::kFloat64),
           "as many transformed weights, of the compute type, as the weight has");
+}
+
+inline void workspace(const TensorRef& t, int64_t doubles) {
+  require(are_numbers(t, doubles, true), "a contiguous float64 workspace of the size that was asked for");
 }
 
 inline void gradients(const TensorRef& z, const TensorRef& slope, const TensorRef& penalty) {

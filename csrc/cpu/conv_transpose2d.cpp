@@ -3,8 +3,30 @@
 #include "cpu/conv_gather.h"
 #include "cpu/conv_scatter.h"
 #include "cpu/conv_winograd.h"
+#include "cpu/dispatch.h"
+#include "cpu/integers.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
+namespace {
+
+// The divisors of the two axes by which neighbouring phases become columns of one product.
+struct Fine {
+  int64_t h, w;
+};
+
+// Where few channels leave lanes of the panels empty and several phases' channels fill them.
+template <class C>
+Fine merged_phases(const ConvShape& s) {
+  constexpr int64_t L = kLanes<C>, kMostColumns = 512;
+  const int64_t channels = s.group_large(), most = max64(1, kMostColumns / channels);
+  const int64_t w = GatherAxis::common_divisor(s.w, most);
+  const int64_t h = GatherAxis::common_divisor(s.h, max64(1, most / w));
+  const double merged = static_cast<double>(round_up(h * w * channels, L));
+  const double apart = static_cast<double>(h * w * round_up(channels, L));
+  return merged <= 0.85 * apart ? Fine{h, w} : Fine{1, 1};
+}
+
+}  // namespace
 
 void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                       const TensorRef& output, const ConvShape& s, const ConvOptions& options, int threads) {
@@ -22,9 +44,12 @@ void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const Ten
                    threads)) {
     return;
   }
-  conv_gather({GatherAxis::transposed_convolution(s.h), GatherAxis::transposed_convolution(s.w), s.batch,
-               s.groups, s.group_small(), s.group_large(), view, input, bias, output, options},
-              threads);
+  Fine fine{1, 1};
+  for_float_dtype(input.dtype, [&](auto t) { fine = merged_phases<Compute<typename decltype(t)::type>>(s); });
+  conv_gather(
+      {GatherAxis::transposed_convolution(s.h, fine.h), GatherAxis::transposed_convolution(s.w, fine.w),
+       s.batch, s.groups, s.group_small(), s.group_large(), view, input, bias, output, options},
+      threads);
 }
 
 }  // namespace deconvkit::DECONVKIT_ISA_NAMESPACE

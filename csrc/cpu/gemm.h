@@ -37,32 +37,33 @@ struct TileTaps {
   int64_t count;
 };
 
-// out[i][·] (+)= Σ_taps Σ_k base[offset[tap][i] + k] · panel[tap·len + k][·]
-template <class C>
-using GatherKernel = void (*)(const C* base, const TileTaps& taps, int64_t len, const C* panel, C* out,
+// out[i][·] (+)= Σ_taps Σ_k base[offset[tap][i] + k] · panel[tap·len + k][·], where a number of base and
+// panel is a C, or K = Pair: two bfloat16.
+template <class C, class K = C>
+using GatherKernel = void (*)(const K* base, const TileTaps& taps, int64_t len, const K* panel, C* out,
                               int64_t ldc, bool accumulate);
 
-template <class C, int R, int V>
-[[gnu::noinline]] void gather_kernel(const C* base, const TileTaps& taps, int64_t len, const C* panel, C* out,
+template <class C, class K, int R, int V>
+[[gnu::noinline]] void gather_kernel(const K* base, const TileTaps& taps, int64_t len, const K* panel, C* out,
                                      int64_t ldc, bool accumulate) {
   constexpr int L = kLanes<C>;
   using W = Vec<C, L>;
   W acc[R][V] = {};
   const int32_t* offsets = taps.offsets;
   for (int64_t t = 0; t < taps.count; ++t, offsets += kTileRows) {
-    const C* rows[R];
+    const K* rows[R];
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) rows[i] = base + offsets[i];
-    const C* p = panel + taps.taps[t] * len * (V * L);
+    const K* p = panel + taps.taps[t] * len * (V * L);
     for (int64_t k = 0; k < len; ++k, p += V * L) {
-      W b[V];
+      Vec<K, L> b[V];
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) b[v] = load_vec<L>(p + v * L);
 #pragma GCC unroll 16
       for (int i = 0; i < R; ++i) {
-        const W a = splat<C, L>(rows[i][k]);
+        const Vec<K, L> a = splat<K, L>(rows[i][k]);
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) acc[i][v] += a * b[v];
+        for (int v = 0; v < V; ++v) multiply_add(acc[i][v], a, b[v]);
       }
     }
   }
@@ -77,20 +78,20 @@ template <class C, int R, int V>
 }
 
 // table[rows - 1][vectors - 1]
-template <class C>
+template <class C, class K>
 struct GatherKernels {
-  GatherKernel<C> table[kTileRows][kTileVecs];
+  GatherKernel<C, K> table[kTileRows][kTileVecs];
 
   constexpr GatherKernels() : table() { fill<kTileRows>(); }
   template <int R>
   constexpr void fill() {
-    table[R - 1][0] = gather_kernel<C, R, 1>;
-    table[R - 1][1] = gather_kernel<C, R, 2>;
+    table[R - 1][0] = gather_kernel<C, K, R, 1>;
+    table[R - 1][1] = gather_kernel<C, K, R, 2>;
     if constexpr (R > 1) fill<R - 1>();
   }
 };
-template <class C>
-constexpr GatherKernels<C> kGatherKernels{};
+template <class C, class K = C>
+constexpr GatherKernels<C, K> kGatherKernels{};
 
 // A run of positions that both factors of an outer product walk through, in positions.
 struct Run {

@@ -93,6 +93,15 @@ const Kernels& kernels() {
 
 void select_isa(const std::string& name) { current.store(choose(name), std::memory_order_release); }
 
+bool dots_pairs() {
+#ifdef __x86_64__
+  static const bool has = has_avx512() && __builtin_cpu_supports("avx512bf16");
+  return has;
+#else
+  return false;
+#endif
+}
+
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
   for (const Isa& isa : kIsas) {

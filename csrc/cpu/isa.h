@@ -18,4 +18,7 @@ void select_isa(const std::string& name);
 // Names of the sets that are compiled in and that this processor can run, the portable one first.
 std::vector<std::string> available_isas();
 
+// Whether the processor multiplies pairs of bfloat16 (vdpbf16ps): the avx512 set does so where it can.
+bool dots_pairs();
+
 }  // namespace deconvkit

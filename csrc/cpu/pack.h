@@ -48,13 +48,24 @@ class PanelPacker {
       }
       return;
     }
+    pack_lanes(w, channels, valid, width, at, to);
+    for (int64_t tap = 0; tap < taps_; ++tap) {
+      if (at[tap] < 0) continue;
+      for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t lane = valid; lane < width; ++lane) to[at[tap] + c * width + lane] = 0;
+      }
+    }
+  }
+
+  // The `valid` lanes alone; others stay as they are.
+  void pack_lanes(const T* w, int64_t channels, int64_t valid, int64_t width, const int64_t* at,
+                  C* to) const {
     for (int64_t tap = 0; tap < taps_; ++tap) {
       if (at[tap] < 0) continue;
       const T* from = w + tap_offset(tap);
       for (int64_t c = 0; c < channels; ++c) {
         C* t = to + at[tap] + c * width;
-        for (int64_t lane = 0; lane < width; ++lane)
-          t[lane] = lane < valid ? load(from + lane * v_.m + c * v_.c) : 0;
+        for (int64_t lane = 0; lane < valid; ++lane) t[lane] = load(from + lane * v_.m + c * v_.c);
       }
     }
   }

@@ -55,6 +55,9 @@ struct Float16 {
   uint16_t bits;
 };
 
+// Two bfloat16, the first in the low half: what one lane of vdpbf16ps multiplies.
+using Pair = int32_t;
+
 // The type in which a storage type is computed.
 template <class T>
 struct ComputeOf {
@@ -159,6 +162,12 @@ inline Vec<double, N> load_vec(const double* p) {
   return v;
 }
 template <int N>
+inline Vec<Pair, N> load_vec(const Pair* p) {
+  Vec<Pair, N> v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+template <int N>
 inline Vec<float, N> load_vec(const BFloat16* p) {
   Vec<uint16_t, N> half;
   std::memcpy(&half, p, sizeof half);
@@ -190,6 +199,10 @@ inline void store_vec(double* p, Vec<double, N> v) {
   std::memcpy(p, &v, sizeof v);
 }
 template <int N>
+inline void store_vec(Pair* p, Vec<Pair, N> v) {
+  std::memcpy(p, &v, sizeof v);
+}
+template <int N>
 inline void store_vec(BFloat16* p, Vec<float, N> v) {
   using Bits = Vec<uint32_t, N>;
   const Bits bits = bit_cast<Bits>(v);
@@ -212,6 +225,31 @@ inline void store_vec(Float16* p, Vec<float, N> v) {
 #endif
   const auto half = __builtin_convertvector(float_to_half<Vec<int32_t, N>>(v), Vec<uint16_t, N>);
   std::memcpy(p, &half, sizeof half);
+}
+
+// ---- the step of a matrix product: sum += a·b, lane by lane ----
+
+// Whether this set's code has vdpbf16ps, which the processor must be asked for (cpu/isa.h).
+#if defined(__AVX512F__) && DECONVKIT_VECTOR_BYTES == 64
+constexpr bool kDotsPairs = true;
+#else
+constexpr bool kDotsPairs = false;
+#endif
+
+template <class V>
+inline void multiply_add(V& sum, V a, V b) {
+  sum += a * b;
+}
+// Two products a lane, accumulated in float32; denormals count as zero. Written in assembly because this
+// set's other code must run where the instruction is missing.
+template <class V>
+inline void multiply_add(V& sum, Vec<Pair, sizeof(V) / sizeof(Pair)> a,
+                         Vec<Pair, sizeof(V) / sizeof(Pair)> b) {
+#if defined(__AVX512F__) && DECONVKIT_VECTOR_BYTES == 64
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+#else
+  (void)sum, (void)a, (void)b;
+#endif
 }
 
 // ---- streaming stores: past the caches, for whole 64-byte lines of outputs that no cache would hold ----

@@ -4,6 +4,11 @@
 // one phase are kernel cells whose inputs lie at q·in_step + offset, with offsets in arithmetic progression:
 // inside a phase every member of the family is a plain stride-in_step sum. A convolution has one phase and
 // in_step = stride; a transposed convolution has out_step = stride phases and in_step = 1.
+//
+// Where kernel, stride and padding of a transposed convolution share a divisor, phases that are neighbours
+// read the same inputs: the layer is one of kernel, stride and padding so many times smaller, each of whose
+// output cells is `fine` cells of the real output, made by as many kernels: kernel cell k·fine + r makes cell
+// r.
 #pragma once
 #include <cstdint>
 
@@ -22,16 +27,25 @@ struct PhaseTaps {
 struct GatherAxis {
   int64_t in, out, in_step, out_step, kernel, padding, dilation;
   bool transposed;
+  int64_t fine = 1;
 
   DECONVKIT_HD static constexpr GatherAxis convolution(const ConvAxis& a) {
     return {a.large, a.small, a.stride, 1, a.kernel, a.padding, a.dilation, false};
   }
   // A single small cell meets every stride alike; a large one gives each output cell a phase of its own, with
-  // no tap that misses.
-  DECONVKIT_HD static constexpr GatherAxis transposed_convolution(const ConvAxis& a) {
-    const int64_t reach =
-        (a.kernel - 1) * a.dilation + 1 > a.large ? (a.kernel - 1) * a.dilation + 1 : a.large;
-    return {a.small, a.large, 1, a.small > 1 ? a.stride : reach, a.kernel, a.padding, a.dilation, true};
+  // no tap that misses. `fine` divides kernel, stride and padding, and dilation is 1, unless it is 1.
+  DECONVKIT_HD static constexpr GatherAxis transposed_convolution(const ConvAxis& a, int64_t fine = 1) {
+    const int64_t large = (a.large + fine - 1) / fine, kernel = a.kernel / fine;
+    const int64_t reach = (kernel - 1) * a.dilation + 1 > large ? (kernel - 1) * a.dilation + 1 : large;
+    return {a.small,    large, 1,   a.small > 1 ? a.stride / fine : reach, kernel, a.padding / fine,
+            a.dilation, true,  fine};
+  }
+  // The largest divisor that serves, at most so large.
+  DECONVKIT_HD static constexpr int64_t common_divisor(const ConvAxis& a, int64_t most) {
+    if (a.dilation != 1 || a.small == 1) return 1;
+    int64_t d = a.stride < most ? a.stride : most;
+    while (d > 1 && (a.stride % d || a.kernel % d || a.padding % d)) --d;
+    return d;
   }
 
   // Phases that hold any output cell.

@@ -8,7 +8,7 @@ from deconvkit import nn as dnn
 from deconvkit.models import SwitchVisualizer, vgg16, vgg16_bn
 
 
-@pytest.fixture(params=["vgg16", "vgg16_bn", "strided"])
+@pytest.fixture(params=["vgg16", "vgg16_bn", "strided", "overlapping"])
 def network(request) -> nn.Module:
     torch.manual_seed(0)
     if request.param == "strided":
@@ -19,6 +19,16 @@ def network(request) -> nn.Module:
             dnn.Conv2d(6, 8, 3, dilation=2, groups=2, activation="relu"),
             nn.Dropout(),
             dnn.MaxPool2d((2, 3), ceil_mode=True),
+        ).double()
+    if request.param == "overlapping":  # the pools of Zeiler and Fergus's network
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, padding=1),
+            nn.Conv2d(6, 8, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(8, 4, 3),
         ).double()
     make = vgg16 if request.param == "vgg16" else vgg16_bn
     model = make(num_classes=3, width=2, dtype=torch.float64)
@@ -55,7 +65,9 @@ def test_nothing_outside_the_receptive_field(network: nn.Module) -> None:
                 maps, weight, None, module.stride, module.padding, module.dilation, module.groups
             )
         elif isinstance(module, nn.MaxPool2d):
-            maps = nn.functional.avg_pool2d(maps, module.kernel_size, ceil_mode=module.ceil_mode)
+            maps = nn.functional.avg_pool2d(
+                maps, module.kernel_size, module.stride, module.padding, module.ceil_mode
+            )
     row, column = projection.position[0].tolist()
     maps[0, projection.channel[0], row, column].backward()
     assert changed.grad is not None

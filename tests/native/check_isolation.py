@@ -37,7 +37,7 @@ def main() -> int:
     for folder in sorted(root.glob("deconvkit_*.dir")):
         isa = folder.name.removeprefix("deconvkit_").removesuffix(".dir")
         objects = sorted(folder.rglob("*.o"))
-        if isa == "core" or not objects:
+        if isa in ("core", "cuda") or not objects:
             continue
         checked += len(objects)
         foreign += foreign_symbols(isa, objects)

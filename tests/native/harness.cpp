@@ -4,6 +4,9 @@
 #include <cstdarg>
 
 namespace deconvkit::testing {
+
+bool skips_bad_switches = false;
+
 namespace {
 
 constexpr int64_t kGuard = 512;  // bytes before and after an output

@@ -116,6 +116,9 @@ int failures();
 // NaN equals NaN.
 inline bool same(double a, double b) { return a == b || (a != a && b != b); }
 
+// Whether the kernels skip a switch that points outside (CUDA), or refuse it.
+extern bool skips_bad_switches;
+
 struct Test {
   const char* name;
   void (*run)(Random& random, const Kernels& kernels);

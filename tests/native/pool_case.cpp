@@ -43,7 +43,7 @@ PoolCase any_pool(Random& random) {
   PoolCase p{};
   p.shape = any_shape(random);
   p.batch = random.between(0, 3);
-  p.channels = random.one_in(5) ? random.between(15, 40) : random.between(1, 5);
+  p.channels = random.one_in(5) ? random.between(15, 40) : random.one_in(5) ? 16 : random.between(1, 5);
   p.dtype = any_float(random);
   const bool small = p.shape.cells() <= 255;
   p.switch_type = small ? DType::kUInt8 : DType::kInt32;
@@ -51,6 +51,7 @@ PoolCase any_pool(Random& random) {
   p.threads = static_cast<int>(random.between(1, 3));
   p.layout = any_layout(random, false);
   p.mixed = random.one_in(3);
+  p.aligned = random.one_in(2);
   const PoolShape& s = p.shape;
   describe(
       "%s (%d, %d, %d, %d) kernel %dx%d stride %d,%d padding %d,%d dilation %d,%d output %dx%d threads %d",
@@ -62,7 +63,8 @@ PoolCase any_pool(Random& random) {
 
 Tensor PoolCase::tensor(Random& random, DType type, int64_t h, int64_t w, Tensor::Role role) const {
   return Tensor(type, {batch, channels, h, w}, role,
-                mixed ? any_layout(random, role == Tensor::kInput) : layout, random.between(0, 3));
+                mixed ? any_layout(random, role == Tensor::kInput) : layout,
+                aligned ? 0 : random.between(0, 3));
 }
 
 Tensor PoolCase::big(Random& random, Tensor::Role role) const {

@@ -3,9 +3,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <initializer_list>
+#include <vector>
 
 #include "geometry/conv_shape.h"
+#include "geometry/divisor.h"
+#include "geometry/launch_plan.h"
+#include "geometry/phases.h"
 #include "geometry/pool_shape.h"
+#include "geometry/sample_tiles.h"
 #include "geometry/switches.h"
 #include "geometry/unit_shape.h"
 #include "geometry/winograd.h"
@@ -24,6 +29,33 @@ int failed = 0;
       std::printf("\n");                                          \
     }                                                             \
   } while (0)
+
+// The same of the phases of the direct algorithm, `fine` of them in one.
+void check_gather_axis(const ConvAxis& c, bool transposed, int64_t fine) {
+  const GatherAxis a = transposed ? GatherAxis::transposed_convolution(c, fine) : GatherAxis::convolution(c);
+  const int64_t out = transposed ? c.large : c.small, in = transposed ? c.small : c.large;
+  for (int64_t y = 0; y < out; ++y) {
+    const int64_t cell = y / fine / a.out_step, phase = y / fine % a.out_step;
+    const PhaseTaps taps = a.taps(phase);
+    EXPECT(phase < a.phases() && cell < a.cells(), "k %lld s %lld p %lld fine %lld: %lld",
+           (long long)c.kernel, (long long)c.stride, (long long)c.padding, (long long)fine, (long long)y);
+    for (int64_t i = 0; i < in; ++i) {
+      int64_t expected = -1, got = -1, times = 0;
+      for (int64_t k = 0; k < c.kernel; ++k) {
+        if (transposed ? c.large_index(i, k) == y : c.large_index(y, k) == i) expected = k;
+      }
+      for (int64_t j = 0; j < taps.count; ++j) {
+        if (a.input(cell, taps.offset + j * taps.offset_step) != i) continue;
+        got = (taps.kernel + j * taps.kernel_step) * fine + y % fine;
+        ++times;
+      }
+      EXPECT(got == expected && times <= 1,
+             "transposed %d k %lld s %lld p %lld fine %lld, %lld -> %lld: %lld, %lld times", transposed,
+             (long long)c.kernel, (long long)c.stride, (long long)c.padding, (long long)fine, (long long)i,
+             (long long)y, (long long)got, (long long)times);
+    }
+  }
+}
 
 // The phases and taps of the decomposition are exactly the pairs that the definition joins, each once.
 void check_winograd_axis(const ConvAxis& c, bool transposed) {
@@ -59,6 +91,28 @@ void check_winograd_axis(const ConvAxis& c, bool transposed) {
              (long long)out, got, times);
     }
   }
+}
+
+// Every geometry in which some cell of either side lies inside the other.
+void check_gather_axes() {
+  for (int64_t kernel = 1; kernel <= 8; ++kernel)
+    for (int64_t stride = 1; stride <= 6; ++stride)
+      for (int64_t padding = 0; padding <= 4; ++padding)
+        for (int64_t dilation = 1; dilation <= 3; ++dilation)
+          for (const int64_t small : {1, 2, 5})
+            for (int64_t extra = -2; extra <= 3; ++extra) {
+              const int64_t large = (small - 1) * stride - 2 * padding + (kernel - 1) * dilation + 1 + extra;
+              if (large < 1) continue;
+              const ConvAxis c{small, large, kernel, stride, padding, dilation};
+              check_gather_axis(c, false, 1);
+              check_gather_axis(c, true, 1);
+              for (int64_t most = 2; most <= stride; ++most) {
+                const int64_t fine = GatherAxis::common_divisor(c, most);
+                EXPECT(fine <= most && stride % fine == 0 && kernel % fine == 0 && padding % fine == 0,
+                       "fine %lld", (long long)fine);
+                check_gather_axis(c, true, fine);
+              }
+            }
 }
 
 void check_winograd_axes() {
@@ -153,6 +207,132 @@ void pool_axis() {
       EXPECT(a.reach_end(i) - a.reach_begin(i) <= 2, AXIS, AXIS_ARGS(a, i));
     }
   }
+}
+
+// The axis whose divisions are multiplications says the same, wherever it is asked.
+void check_fast_axis(const PoolAxis& a, int64_t o, int64_t i) {
+  const FastPoolAxis f(a);
+  EXPECT(f.first(o) == a.first(o) && f.last(o) == a.last(o), AXIS, AXIS_ARGS(a, o));
+  EXPECT(f.reach_begin(i) == a.reach_begin(i) && f.reach_end(i) == a.reach_end(i), AXIS, AXIS_ARGS(a, i));
+  for (int64_t window = a.reach_begin(i); window < a.reach_end(i); ++window) {
+    EXPECT(f.cell_of(i, window) == a.cell_of(i, window), AXIS, AXIS_ARGS(a, i));
+  }
+}
+
+void fast_axis() {
+  for (int64_t input = 1; input <= 8; ++input)
+    for (int64_t kernel = 1; kernel <= 4; ++kernel)
+      for (int64_t stride = 1; stride <= 4; ++stride)
+        for (int64_t padding = 0; padding <= 4; ++padding)
+          for (int64_t dilation = 1; dilation <= 4; ++dilation) {
+            const PoolAxis a{input, 9, kernel, stride, padding, dilation};
+            for (int64_t at = 0; at < 9; ++at) check_fast_axis(a, at, at % input);
+          }
+  for (const int64_t big : {int64_t{1} << 31, (int64_t{1} << 33) + 5, int64_t{1} << 40}) {
+    for (const int64_t at : {int64_t{0}, int64_t{1}, big / 2, big - 1}) {
+      check_fast_axis({big, big / 3, 3, 3, 1, 2}, at / 3, at);
+    }
+  }
+}
+
+void divisors() {
+  for (int64_t d = 1; d <= 300; ++d) {
+    const Divisor by(d);
+    for (int64_t a = 0; a <= 1000; ++a) {
+      EXPECT(by.quotient(a) == a / d && by.remainder(a) == a % d, "%lld / %lld", (long long)a, (long long)d);
+      EXPECT(by.quotient_up(a) == (a + d - 1) / d, "%lld / %lld up", (long long)a, (long long)d);
+    }
+  }
+  // Either side of the multiples of divisors of all sizes, up to the largest numerators.
+  for (int bit = 1; bit < 63; ++bit)
+    for (const int64_t near : {-1, 0, 1}) {
+      const int64_t d = (int64_t{1} << bit) + near, most = INT64_MAX / d;
+      if (d < 1) continue;
+      const Divisor by(d);
+      for (const int64_t q : {int64_t{1}, int64_t{2}, most / 3, most / 2, most - 1, most}) {
+        if (q < 1 || q > most) continue;
+        for (const int64_t a : {q * d - 1, q * d, q * d - d / 2}) {
+          if (a < 0) continue;
+          EXPECT(by.quotient(a) == a / d, "%lld / %lld", (long long)a, (long long)d);
+        }
+      }
+      EXPECT(by.quotient(INT64_MAX) == INT64_MAX / d, "INT64_MAX / %lld", (long long)d);
+    }
+}
+
+// ---- launches ----
+
+// Every item has one thread of one tile.
+void row_tiles() {
+  for (const int64_t rows : {1, 2, 7, 33, 300})
+    for (const int64_t columns : {1, 2, 3, 31, 32, 33, 255, 256, 257, 700}) {
+      const RowTiles t(rows, columns);
+      std::vector<int> times(rows * columns);
+      for (int64_t tile = 0; tile < t.tiles(); ++tile)
+        for (int32_t thread = 0; thread < RowTiles::kThreads; ++thread) {
+          const RowTiles::Item i = t.item(tile, thread);
+          if (i.valid) ++times[i.row * columns + i.column];
+        }
+      for (const int n : times) EXPECT(n == 1, "%lld x %lld: %d", (long long)rows, (long long)columns, n);
+    }
+  const int64_t big = (int64_t{1} << 33) + 5;
+  const RowTiles flat(3, big), tall(big, 3);
+  const RowTiles::Item last = flat.item(flat.tiles() - 1, RowTiles::kThreads - 1);
+  EXPECT(last.row == 2 && last.column == flat.tiles_across * 256 - 1 && !last.valid, "beyond 2^33");
+  EXPECT(flat.item(2 * flat.tiles_across, 0).row == 2 && flat.item(2 * flat.tiles_across, 0).valid, "row 2");
+  EXPECT(tall.item(tall.tiles() - 1, 0).row == (tall.tiles() - 1) * 64, "beyond 2^33 rows");
+}
+
+// Every sample of every unit is in the share of one thread of one task, as the column that is its unit's.
+void check_sample_tiles(const SampleTiles& t) {
+  const int64_t row = t.units * t.inner + 3;
+  std::vector<int> times(t.batch * t.outer * t.units * t.inner);
+  for (int64_t task = 0; task < t.tasks(); ++task)
+    for (int32_t thread = 0; thread < SampleTiles::kThreads; ++thread) {
+      const SampleTiles::Share s = t.share(task, thread);
+      for (int64_t m = s.first; s.count && m < s.last; m += s.step)
+        for (int k = 0; k < (t.planes ? t.group : s.count); ++k) {
+          const int64_t at = t.offset(s, m, row) + k, o = at / row, in_row = at % row;
+          const int64_t unit = t.unit_of(t.planes ? s.column : s.column + k);
+          EXPECT(in_row < t.units * t.inner && unit == in_row / t.inner && o < t.outer, "unit %d", int(unit));
+          ++times[(s.problem * t.outer + o) * t.units * t.inner + in_row];
+        }
+    }
+  for (const int n : times) EXPECT(n == 1, "a sample is in %d shares", n);
+}
+
+void sample_tiles() {
+  for (const int64_t batch : {1, 3})
+    for (const int64_t outer : {1, 7, 64, 65, 300})
+      for (const int64_t units : {1, 3, 8, 33, 200})
+        for (const int64_t inner : {1, 2, 31, 32, 64, 4160})
+          for (const int32_t group : {1, 4, 8}) {
+            if (outer * units * inner > 300000 || (inner >= 32 && inner % group)) continue;
+            check_sample_tiles({batch, outer, units, inner, group});
+          }
+  // Beyond 2^31 samples: chunks cover them, and the first and last of them are where they should be.
+  const int64_t big = int64_t{1} << 33;
+  for (const SampleTiles& t : {SampleTiles(1, big + 5, 3, 1, 1), SampleTiles(1, 2, 3, big, 4)}) {
+    EXPECT(t.chunks * t.chunk >= t.rows && (t.chunks - 1) * t.chunk < t.rows, "%lld", (long long)t.rows);
+    EXPECT(t.partials() < 1 << 20, "a workspace of %lld", (long long)t.partials());
+    const SampleTiles::Share last = t.share(t.tasks() - 1, 0);
+    EXPECT(last.last == t.rows && last.chunk == t.chunks - 1, "the last of %lld", (long long)t.rows);
+    EXPECT(t.offset(last, t.rows - t.group, 3 * t.inner) == (t.outer - 1) * 3 * t.inner +
+                                                                last.column * (t.planes ? t.inner : 1) +
+                                                                (t.inner - t.group) % t.inner,
+           "beyond 2^33");
+  }
+}
+
+void launch_plans() {
+  for (const Architecture& a : kArchitectures) {
+    EXPECT(fits({1, 1024, a.shared}, a) && !fits({1, 1024, a.shared + 1}, a), "sm_%d: shared memory", a.sm);
+    EXPECT(!fits({1, 1056, 0}, a) && !fits({1, 33, 0}, a) && !fits({kMaxBlocks + 1, 32, 0}, a), "sm_%d",
+           a.sm);
+    EXPECT(kPlainShared <= a.shared, "sm_%d", a.sm);
+  }
+  EXPECT(persistent_blocks(3, 100) == 3 && persistent_blocks(1000, 100) == 100, "a persistent grid");
+  EXPECT(persistent_blocks(int64_t{1} << 40, int64_t{1} << 40) == kMaxBlocks, "beyond 2^31 blocks");
 }
 
 void switch_cells() {
@@ -257,12 +437,18 @@ void unit_shape() {
 
 int main() {
   pool_axis();
+  fast_axis();
+  divisors();
+  row_tiles();
+  sample_tiles();
+  launch_plans();
   switch_cells();
   sentinels();
   conv_axis();
   conv_shape();
   unit_shape();
   check_winograd_axes();
+  check_gather_axes();
   std::printf(failed ? "geometry: %d checks failed\n" : "geometry: ok\n", failed);
   return failed ? 1 : 0;
 }

@@ -73,26 +73,30 @@ def test_auto(
 
 @pytest.mark.parametrize("multiplies", [True, False])
 @pytest.mark.parametrize(
-    ("algorithm", "op", "shapes", "arguments"),
+    ("algorithm", "with_amx", "op", "shapes", "arguments"),
     [
-        ("winograd", "conv2d", ((4, 256, 56, 56), (256, 256, 3, 3)), {"padding": 1}),
-        ("torch", "conv_transpose2d", ((4, 256, 64, 64), (256, 128, 2, 2)), {"stride": 2}),
-        ("direct", "conv_transpose2d", ((64, 128, 32, 32), (128, 3, 5, 5)), {"stride": 2, "padding": 2}),
-        ("direct", "conv2d", ((1, 32, 13, 13), (32, 32, 3, 3)), {"padding": 1}),
+        ("winograd", "winograd", "conv2d", ((4, 256, 56, 56), (256, 256, 3, 3)), {"padding": 1}),
+        ("direct", "torch", "conv_transpose2d", ((4, 256, 64, 64), (256, 128, 2, 2)), {"stride": 2}),
+        ("direct", "torch", "conv_transpose2d", ((64, 9, 32, 32), (9, 3, 5, 5)), {"stride": 2, "padding": 2}),
+        ("direct", "direct", "conv2d", ((1, 32, 13, 13), (32, 32, 3, 3)), {"padding": 1}),
     ],
 )
+@pytest.mark.parametrize("amx", [True, False])
 def test_auto_in_bfloat16(
     monkeypatch: pytest.MonkeyPatch,
+    amx: bool,
     multiplies: bool,
     algorithm: str,
+    with_amx: str,
     op: str,
     shapes: tuple[tuple[int, ...], ...],
     arguments: dict[str, Any],
 ) -> None:
     # Whether the processor multiplies bfloat16.
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     _algorithm.choose.cache_clear()
-    expected = "direct" if algorithm == "torch" and not multiplies else algorithm
+    expected = with_amx if multiplies and amx else algorithm
     assert deconvkit.plan(op, *shapes, dtype=torch.bfloat16, **arguments).algorithm == expected
     _algorithm.choose.cache_clear()
 

@@ -85,7 +85,10 @@ def test_many_rows_of_pairs_are_taken_in_blocks(monkeypatch: pytest.MonkeyPatch)
     probabilities = torch.randn(3, 9, 11, dtype=torch.float64).softmax(0)
     image, _ = scene(9, 11)
     whole = dense_crf(probabilities, image, filtering="exact")
-    monkeypatch.setattr(import_module("deconvkit.segmentation.dense_crf"), "_BLOCK", 700)
+    module = import_module("deconvkit.segmentation.dense_crf")
+    monkeypatch.setattr(module, "_BLOCK", 700)
+    torch.testing.assert_close(dense_crf(probabilities, image, filtering="exact"), whole)
+    monkeypatch.setattr(module, "_EXACT", 98)  # not kept, but made anew each time
     torch.testing.assert_close(dense_crf(probabilities, image, filtering="exact"), whole)
 
 

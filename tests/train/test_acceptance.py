@@ -11,7 +11,17 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(
     "recipe",
-    ["sparse-autoencoder", "denoise", "vae", "class-decoder", "gan-mlp", "dcgan", "vgg", "deconvnet"],
+    [
+        "sparse-autoencoder",
+        "denoise",
+        "vae",
+        "class-decoder",
+        "gan-mlp",
+        "gan-digits",
+        "dcgan",
+        "vgg",
+        "deconvnet",
+    ],
 )
 def test_a_default_run(recipe: str, tmp_path: Path) -> None:
     summary = command.run(recipe, tmp_path)

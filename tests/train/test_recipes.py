@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ import yaml
 from deconvkit import models
 from deconvkit.train import command
 from deconvkit.train.checkpoint import load_model
-from deconvkit.train.modules.adversarial import DCGANRecipe, _frozen
+from deconvkit.train.modules.adversarial import DCGANRecipe, DigitsDCGANRecipe, _frozen
+from deconvkit.train.priors import draw_latents
 
 SHORT = {
     "sparse-autoencoder": ["--data.count=300", "--trainer.max_epochs=2", "--model.iterations=3"],
@@ -28,6 +30,13 @@ SHORT = {
     "gan-mlp": [
         "--data.test_size=1600",
         "--trainer.max_epochs=5",
+        "--model.discriminator_epochs=2",
+        "--model.generator_epochs=1",
+    ],
+    "gan-digits": [
+        "--data.test_size=1600",
+        "--trainer.max_epochs=5",
+        "--model.base_channels=4",
         "--model.discriminator_epochs=2",
         "--model.generator_epochs=1",
     ],
@@ -111,6 +120,77 @@ def test_phases_and_a_frozen_discriminator() -> None:
     assert all(p.grad is not None for p in generator.parameters())
 
 
+def test_m2_is_on_the_latents_of_m1_that_are_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a run that is taken up again, and in one of two processes."""
+    whole = command.run("m1m2", tmp_path / "whole", overrides=SHORT["m1m2"])
+    trained: Any = load_model(tmp_path / "whole" / "model.pt").model
+    with monkeypatch.context() as patch:
+        patch.setattr(models.M1, "active_latents", lambda *_: [1, 5, 30])
+        begun = [*SHORT["m1m2"], "--trainer.max_epochs=3"]
+        command.run("m1m2", tmp_path / "again", overrides=begun)
+    last = tmp_path / "again" / "checkpoints" / "last.ckpt"
+    again = command.run("m1m2", tmp_path / "again", overrides=SHORT["m1m2"], last=last)
+    model: Any = load_model(tmp_path / "again" / "model.pt").model
+    assert model.kept == [1, 5, 30]
+    assert model.m2.in_features == 3 == again["figures"]["latents_kept"]
+    assert whole["figures"]["latents_kept"] == len(trained.kept) == trained.m2.in_features
+    both = trained_by("m1m2", 2, [], tmp_path)
+    assert both["figures"]["latents_kept"] >= 1
+
+
+def adversarial(recipe: Any, size: int) -> Any:
+    """A recipe with its networks, without a trainer."""
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.rand(12, size * size, generator=generator)
+    type(recipe).data = SimpleNamespace(size=size, tensors=(flat,))
+    recipe.setup("fit")
+    return recipe
+
+
+def test_digits_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 pixels in 16, MNIST's 28 in 32, and back."""
+    for size, framed in ((8, 16), (28, 32), (9, 16)):
+        monkeypatch.setattr(DigitsDCGANRecipe, "data", None)
+        recipe = adversarial(DigitsDCGANRecipe(base_channels=2, latent_size=3), size)
+        images = recipe.data.tensors[0]
+        seen = recipe.seen(images)
+        assert seen.shape == (12, 1, framed, framed) == recipe.generator(torch.rand(12, 3)).shape
+        expected = (images * 2 - 1).sum() - 12 * (framed**2 - size**2)
+        assert seen.sum().item() == pytest.approx(expected.item(), abs=1e-2)
+        torch.testing.assert_close(recipe.vectors(seen), images)
+        assert recipe.discriminator(seen).shape == (12,)
+
+
+def test_the_average_of_the_generator_is_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DigitsDCGANRecipe, "data", None)
+    recipe = adversarial(DigitsDCGANRecipe(base_channels=2, latent_size=3, averaging=0.75), 8)
+    expected: dict[str, torch.Tensor] = {}
+    for step in range(3):
+        with torch.no_grad():
+            for value in recipe.generator.state_dict().values():
+                value.add_(step + 1)
+        recipe.average.update_parameters(recipe.generator)
+        for name, value in recipe.generator.state_dict().items():
+            before = expected.get(name, value)
+            expected[name] = (0.75 * before + 0.25 * value).to(value.dtype)
+    kept = recipe.trained().state_dict()
+    for name, value in expected.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(kept[name], value)
+    assert not any(parameter.requires_grad for parameter in recipe.average.parameters())
+    assert DigitsDCGANRecipe(averaging=0.0).averaging == 0
+
+
+@pytest.mark.parametrize(("prior", "spread"), [("uniform", 3**-0.5), ("normal", 1.0)])
+def test_the_prior_is_noted_and_drawn_from(prior: str, spread: float, tmp_path: Path) -> None:
+    command.run("gan-mlp", tmp_path, overrides=[*SHORT["gan-mlp"], f"--model.prior={prior}"])
+    notes = load_model(tmp_path / "model.pt").notes
+    assert notes == {"prior": prior, "size": 8}
+    drawn = draw_latents(notes["prior"], 4000, 5, torch.Generator().manual_seed(0))
+    assert drawn.std().item() == pytest.approx(spread, rel=0.02)
+    assert (drawn.abs().max() > 1) == (prior == "normal")
+
+
 @pytest.mark.parametrize(
     ("recipe", "more", "figures"),
     [
@@ -129,9 +209,10 @@ def test_two_processes_are_one(
         assert results[1][figure] == pytest.approx(results[0][figure], rel=1e-10)
 
 
-def test_two_processes_play(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["gan-mlp", "gan-digits"])
+def test_two_processes_play(recipe: str, tmp_path: Path) -> None:
     """Phases in which half of the weights have no gradient."""
-    assert trained_by("gan-mlp", 2, [], tmp_path)["epochs"] == 5
+    assert trained_by(recipe, 2, [], tmp_path)["epochs"] == 5
 
 
 def trained_by(recipe: str, processes: int, more: list[str], folder: Path) -> Any:

@@ -20,17 +20,18 @@ from deconvkit.train.callbacks import WholeCheckpoints
 from deconvkit.train.checkpoint import CheckpointError, load_model, save_model
 from deconvkit.train.errors import TrainingError
 
-GAN = [
-    "gan-mlp",
-    "--data.test_size=1500",
-    "--model.discriminator_epochs=3",
-    "--model.generator_epochs=2",
-]
+PHASES = ["--model.discriminator_epochs=3", "--model.generator_epochs=2"]
+SMALL = ["--model.base_channels=4", *PHASES]
+GAN = {
+    "gan-mlp": ["--data.test_size=1500", *PHASES],
+    "gan-digits": ["--data.test_size=1500", *SMALL],
+    "dcgan": ["--data.count=24", "--data.size=16", "--data.batch_size=8", *SMALL],
+}
 
 
-def started(folder: Path, *more: str) -> "subprocess.Popen[str]":
+def started(recipe: str, folder: Path, *more: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "deconvkit", "train", *GAN, "--out", str(folder), *more],
+        [sys.executable, "-m", "deconvkit", "train", recipe, *GAN[recipe], "--out", str(folder), *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -52,10 +53,21 @@ def finish(process: "subprocess.Popen[str]") -> None:
     assert process.returncode == 0, errors
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_a_run_that_is_taken_up_again_ends_with_the_same_numbers(how: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "how"),
+    [
+        ("gan-mlp", signal.SIGKILL),
+        ("gan-mlp", signal.SIGINT),
+        ("gan-digits", signal.SIGKILL),
+        ("dcgan", signal.SIGKILL),
+    ],
+    ids=["killed", "interrupted", "gan-digits killed", "dcgan killed"],
+)
+def test_a_run_that_is_taken_up_again_ends_with_the_same_numbers(
+    recipe: str, how: int, tmp_path: Path
+) -> None:
     # Too long to end, so that the signal comes in the midst of it.
-    broken = started(tmp_path / "broken", "--trainer.max_epochs=10000")
+    broken = started(recipe, tmp_path / "broken", "--trainer.max_epochs=10000")
     wait_for(tmp_path / "broken" / "checkpoints" / "last.ckpt", broken)
     broken.send_signal(how)
     _, errors = broken.communicate(timeout=60)
@@ -64,8 +76,8 @@ def test_a_run_that_is_taken_up_again_ends_with_the_same_numbers(how: int, tmp_p
         assert errors.rstrip().endswith("deconvkit train: interrupted")
     state = torch.load(tmp_path / "broken" / "checkpoints" / "last.ckpt", weights_only=True)
     epochs = f"--trainer.max_epochs={state['epoch'] + 8}"
-    finish(started(tmp_path / "broken", "--resume", epochs))
-    finish(started(tmp_path / "whole", epochs))
+    finish(started(recipe, tmp_path / "broken", "--resume", epochs))
+    finish(started(recipe, tmp_path / "whole", epochs))
     expected, got = (load_model(tmp_path / name / "model.pt").model for name in ("whole", "broken"))
     for name, value in expected.state_dict().items():
         assert torch.equal(got.state_dict()[name], value)

@@ -27,7 +27,7 @@ MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "StackedM1M2": (lambda: models.StackedM1M2(64, 10, 4, [8], 3, [8], kept=[0, 2]), {"size": 8}),
     "ClassDecoder": (lambda: models.ClassDecoder(10, 64), {"size": 8}),
     "MLPGenerator": (lambda: models.MLPGenerator(3, 64, [8]), {"size": 8}),
-    "DCGANGenerator": (lambda: models.DCGANGenerator(5, 2, 8), {}),
+    "DCGANGenerator": (lambda: models.DCGANGenerator(5, 2, 8), {"prior": "normal"}),
     "SparseAutoencoder": (lambda: models.SparseAutoencoder(64, 9), {"size": 8, "noise": 0.25}),
     "VGG": (lambda: vgg16(num_classes=3, width=1), {"size": 32, "classes": ["cat", "dog", "cow"]}),
     "DeconvNet": (lambda: models.DeconvNet(4, 1, 32), {}),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from deconvkit.data.images import DataError
 
+CLASSES = tuple(map(str, range(10)))  # their names, by label
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 

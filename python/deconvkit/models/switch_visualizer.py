@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from deconvkit.models._layers import require_choice
 from deconvkit.ops.conv_transpose2d import conv_transpose2d
 from deconvkit.ops.max_pool2d import max_pool2d_with_switches
-from deconvkit.ops.max_unpool2d import max_unpool2d
 
 RECTIFIERS = ("relu", "mask")
 
@@ -35,11 +34,11 @@ class SwitchVisualizer:
     """Follows one activation of a convolutional network back to the pixels that caused it.
 
     Up, every max-pool records its switches. At the layer one activation is kept (or a whole channel) and
-    everything else set to zero. Down again: each pool is undone by the recorded switches, each rectifier
-    rectifies the signal, each convolution is undone by its transposed filters, without biases; batch
-    normalisation, in its state of inference, by its gain. With ``rectifier="mask"`` a rectifier lets through
-    what it let through on the way up, and the projection is the gradient of the activation by the input,
-    where windows do not overlap.
+    everything else set to zero. Down again: each pool is undone by the recorded switches (what overlapping
+    windows take to one cell is added up), each rectifier rectifies the signal, each convolution is undone by
+    its transposed filters, without biases; batch normalisation, in its state of inference, by its gain. With
+    ``rectifier="mask"`` a rectifier lets through what it let through on the way up, and the projection is the
+    gradient of the activation by the input.
 
     Args:
         model: an ``nn.Sequential`` of convolutions, ReLUs, max-pools, batch normalisations and dropout, or a
@@ -148,8 +147,9 @@ class SwitchVisualizer:
         for layer, size, kept in reversed(steps):
             if isinstance(layer, nn.MaxPool2d):
                 assert kept is not None
-                kernel, stride, padding, dilation = _pooling(layer)
-                signal = max_unpool2d(signal, kept, kernel, stride, padding, size, dilation=dilation)
+                # Unpooling that adds up where overlapping windows chose the same cell, in place of the last's
+                # value alone.
+                signal = torch.ops.deconvkit.max_pool2d_backward(signal, kept, size, *_pooling(layer))
             elif isinstance(layer, nn.BatchNorm2d):
                 signal = signal * _affine(layer)[0]
             else:

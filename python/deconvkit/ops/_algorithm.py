@@ -138,10 +138,8 @@ def is_winograds(p: Problem) -> bool:
     tiles, saved = _winograd_tiles(p)
     fewest = min(p.small_channels, p.large_channels) // p.groups
     work = tiles * fewest
-    if _multiplies_bfloat16(p):
-        if p.op == "conv_transpose2d":
-            return saved >= 2.5 and fewest >= 48 and work >= (2048 if saved >= 3.2 else 16384)
-        return p.op == "conv2d" and saved >= 3.2 and fewest >= 48 and work >= 2048
+    if _multiplies_bfloat16(p):  # the direct algorithm has twice the speed of float32
+        return p.op != "conv_weight_grad" and saved >= 3.2 and fewest >= 48 and work >= 2048
     if p.op == "conv_weight_grad":
         return saved >= 2 and fewest >= 48 and work >= 4096
     if p.kernel[0] == 1:
@@ -150,12 +148,13 @@ def is_winograds(p: Problem) -> bool:
 
 
 def is_torchs_bfloat16(p: Problem) -> bool:
-    """oneDNN multiplies pairs of bfloat16 in one instruction, where there is one; float32 has half its speed.
+    """oneDNN multiplies bfloat16 in instructions that the native kernels do not use.
 
-    Not so where its overhead shows, and where the result has fewer channels than a vector has lanes.
+    In the weight gradient those of AVX-512, which the other two have; everywhere those of AMX.
     """
-    few = p.op == "conv_transpose2d" and p.large_channels < 16 * p.groups
-    return _multiplies_bfloat16(p) and p.products >= 1e7 and not few
+    if not _multiplies_bfloat16(p) or p.products < 1e7:
+        return False
+    return p.op == "conv_weight_grad" or torch.cpu._is_amx_tile_supported()
 
 
 def _multiplies_bfloat16(p: Problem) -> bool:
@@ -169,7 +168,7 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (convolves_few_channels, Choice("torch", "a first layer, or 8 channels or fewer: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
-    (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 by an instruction of its own")),
+    (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 by instructions of their own")),
 )
 _OTHERWISE = Choice("direct", "no fast algorithm pays for this shape")
 

@@ -14,13 +14,19 @@ from deconvkit.ops import _library as library
 def _from_sums_impl(
     sums: Tensor, rho: float, beta: float, scale: float, dtype: torch.dtype, op: str
 ) -> tuple[Tensor, Tensor]:
+    penalty, slope = _from_sums_fake(sums, rho, beta, scale, dtype, op)
+    results = library.ref(penalty), library.ref(slope)
+    if sums.is_cuda:  # the count stays there: without any sample, penalty and slope are NaN
+        workspace = library.scratch(sums, slope.shape[0])
+        target = scale, rho, beta, library.ref(workspace), library.lane(sums)
+        library.native(sums).sparse_kl_from_sums(
+            library.ref(sums[:-1]), library.ref(sums[-1:]), *results, *target
+        )
+        return penalty, slope
     samples = float(sums[-1])
     if not samples:
         raise ValueError(f"{op}: group: expected a sample on at least one of its processes, got none")
-    penalty, slope = _from_sums_fake(sums, rho, beta, scale, dtype, op)
-    library.native(sums).sparse_kl_from_sums(
-        library.ref(sums), library.ref(penalty), library.ref(slope), samples, scale, rho, beta
-    )
+    library.native(sums).sparse_kl_from_sums(library.ref(sums), *results, samples, scale, rho, beta)
     return penalty, slope
 
 

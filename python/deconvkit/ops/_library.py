@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -68,9 +69,80 @@ def native(tensor: Tensor) -> Any:
     """The native module that computes on the tensor's device."""
     if tensor.is_cpu:
         return _C
+    if tensor.is_cuda:
+        return _cuda_for(tensor.get_device())
     raise NotImplementedError(
-        f"deconvkit has no kernels for device {tensor.device}; move the tensors to the CPU"
+        f"deconvkit has no kernels for device {tensor.device}; move the tensors to the CPU or a CUDA device"
     )
+
+
+def lane(tensor: Tensor) -> Any:
+    """Where a native function computes: the last argument of all of them.
+
+    On the CPU the number of threads, on CUDA (device index, torch's current stream there).
+    """
+    if tensor.is_cpu:
+        return torch.get_num_threads()
+    device = tensor.get_device()
+    return device, _raw_stream(device)
+
+
+def scratch(like: Tensor, doubles: int) -> Tensor:
+    """A workspace on the device of ``like``; the caller keeps it until its kernels are launched."""
+    return torch.empty(doubles, dtype=torch.float64, device=like.device)
+
+
+def _raw_stream(device: int) -> int:
+    raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+    return torch.cuda.current_stream(device).cuda_stream if raw is None else raw(device)
+
+
+@functools.cache
+def cuda_module() -> Any:
+    """``_C_cuda``, imported when it is first asked for.
+
+    Raises:
+        ImportError: it was not built, or cannot be loaded.
+    """
+    try:
+        return importlib.import_module("deconvkit._C_cuda")
+    except ImportError as error:
+        raise ImportError(
+            f"deconvkit {__version__} has no CUDA kernels here ({error}): the module is built where nvcc is "
+            "found. Mend it with: pip install --no-binary deconvkit -C cmake.define.DECONVKIT_CUDA=ON "
+            "deconvkit"
+        ) from error
+
+
+def driver_problem(runtime: int, driver: int) -> str | None:
+    """Why a driver cannot serve a runtime, both as CUDA counts (13000 is 13.0); None if it can.
+
+    Drivers serve the runtimes of their own major version and all before.
+    """
+    if driver // 1000 >= runtime // 1000:
+        return None
+    wanted = f"deconvkit's kernels were built with CUDA {cuda_version(runtime)}"
+    if runtime // 1000 == 13:
+        wanted += ", which needs an NVIDIA driver from 580 on"
+    if driver == 0:
+        return f"{wanted}; no driver was found"
+    return f"{wanted}; the driver that was found serves CUDA {cuda_version(driver)}: update it"
+
+
+def cuda_version(number: int) -> str:
+    """13.0 for 13000."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+@functools.cache
+def _cuda_for(device: int) -> Any:
+    """``_C_cuda``, its kernels loaded on the device: inside a graph's capture it would be too late."""
+    module = cuda_module()
+    problem = driver_problem(*module.versions())
+    if problem is not None:
+        raise RuntimeError(f"deconvkit: {problem}")
+    module.prepare(device)
+    return module
 
 
 def may_have_tangents() -> bool:

@@ -8,6 +8,7 @@ or cropped.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,13 +100,21 @@ def conv_transpose2d(
 
 def _finish(channels: int, size: Pair, activation: str, slope: float) -> Callable[..., Tensor]:
     """(output, input, weight) -> output with the activation, in the strides that the op promises."""
+    promised: dict[Any, Tensor] = {}  # what allocate() would give, by all that it looks at
 
     def finish(output: Tensor, input: Tensor, weight: Tensor) -> Tensor:
         if activation != "none":
             common.activate_(output, activation, slope)
         if common.is_usual(input, weight) and output.is_contiguous():  # quickly
             return output
-        return common.in_layout_of(common.allocate(input.to("meta"), weight, channels, size), output)
+        key = input.shape, input.stride(), weight.stride(), input.dtype
+        blank = promised.get(key)
+        if blank is None:
+            if len(promised) >= 16:  # changing strides must not make it grow without bound
+                promised.clear()
+            blank = common.allocate(input.to("meta"), weight, channels, size)
+            promised[key] = blank
+        return common.in_layout_of(blank, output)
 
     return finish
 

@@ -76,6 +76,14 @@ def ref(tensor: Tensor, sizes: Sizes, unit_dim: int) -> library.Ref:
     return tensor.data_ptr(), library._DTYPES[tensor.dtype], sizes, (outer * row, row, inner, 1)
 
 
+def lane(tensor: Tensor, view: library.Ref) -> tuple[Any, ...]:
+    """The last arguments of the native forward passes: on CUDA a workspace goes before ``library.lane``."""
+    if tensor.is_cpu:
+        return (library.lane(tensor),)
+    workspace = library.scratch(tensor, library.native(tensor).sparse_workspace_size(view))
+    return library.ref(workspace), library.lane(tensor)
+
+
 def front(tensor: Tensor | None, dim: int | None, size: int) -> Any:
     """A tensor with its vmapped dimension first."""
     if tensor is None:

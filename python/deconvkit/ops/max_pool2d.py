@@ -40,7 +40,7 @@ def _pool_impl(
         stride,
         padding,
         dilation,
-        torch.get_num_threads(),
+        library.lane(input),
     )
     return output, switches
 

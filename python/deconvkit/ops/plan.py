@@ -24,6 +24,7 @@ from deconvkit.ops import (
     sparse_sigmoid,
     switches,
 )
+from deconvkit.ops import _library as library
 from deconvkit.ops._arguments import shown
 from deconvkit.ops._windows import switch_dtype
 
@@ -103,6 +104,8 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     arguments = bound.arguments
     tensors = [value for key in _TENSORS if isinstance(value := arguments.get(key), Tensor)]
     on_cpu = all(tensor.device.type in ("cpu", "meta") for tensor in tensors)
+    cuda = next((_cuda_capability(tensor.device) for tensor in tensors if tensor.is_cuda), None)
+    isa, torch_isa = cuda or _C.isa(), cuda or _torch_isa()
     given = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     dtype = dtype or (given[0] if given else torch.get_default_dtype())
     for key in _TENSORS:
@@ -113,12 +116,10 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     if name not in _PREPARE:
         _OPS[name](*bound.args, **bound.kwargs)  # its own checks; meta tensors compute nothing
         if name == "conv_transpose3d":
-            return Plan(
-                name, "torch", _torch_isa(), dtype_name, "deconvkit has no kernel in three dimensions"
-            )
+            return Plan(name, "torch", torch_isa, dtype_name, "deconvkit has no kernel in three dimensions")
         if name in _BY_TORCH:
-            return Plan(name, "torch", _torch_isa(), dtype_name, "a few of torch's operators suffice")
-        return Plan(name, "direct", _C.isa(), dtype_name, "it is the only algorithm")
+            return Plan(name, "torch", torch_isa, dtype_name, "a few of torch's operators suffice")
+        return Plan(name, "direct", isa, dtype_name, "it is the only algorithm")
 
     registered, dims, prepare = _PREPARE[name]
     input, weight, _, geometry = prepare(name, dims, *arguments.values())
@@ -134,7 +135,7 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         "transpose" in name, problem.small, problem.large, problem.kernel, stride, padding, dilation
     ):
         algorithm, reason = "direct", "winograd was asked for, and does not serve this kernel"
-    return Plan(name, algorithm, _torch_isa() if algorithm == "torch" else _C.isa(), dtype_name, reason)
+    return Plan(name, algorithm, torch_isa if algorithm == "torch" else isa, dtype_name, reason)
 
 
 def _on_meta(op: str, key: str, value: Any, dtype: torch.dtype, arguments: dict[str, Any]) -> Tensor:
@@ -190,5 +191,30 @@ def backend_info() -> BackendInfo:
         available_isas=tuple(_C.available_isas()),
         vector_bytes=_C.vector_bytes(),
         threads=torch.get_num_threads(),
-        cuda="none: this version of deconvkit has no CUDA kernels",
+        cuda=_cuda_info(),
     )
+
+
+def _cuda_info() -> str:
+    """The CUDA module in a line, or why it computes nothing."""
+    try:
+        module = library.cuda_module()
+    except ImportError:
+        return "none: deconvkit was built without nvcc, so without CUDA kernels"
+    runtime, driver = module.versions()
+    built = f"CUDA {library.cuda_version(runtime)}, compute capabilities {module.architectures}"
+    problem = library.driver_problem(runtime, driver)
+    if problem is not None:
+        return f"unusable: {problem}"
+    if not torch.cuda.is_available():
+        return f"{built}; torch {torch.__version__} sees no CUDA device"
+    device = torch.cuda.get_device_name()
+    return f"{built}; driver for CUDA {library.cuda_version(driver)}; {device}"
+
+
+def _cuda_capability(device: torch.device) -> str:
+    """What stands for the instruction set of a CUDA device."""
+    if not torch.cuda.is_available():  # a fake tensor's
+        return "cuda"
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"

@@ -21,9 +21,8 @@ def _run_kl(activations: Tensor, unit_dim: int, batch_dims: int, *results: Any) 
     like = activations if activations.is_contiguous() else units.empty_like(activations, batch_dims)
     activations = units.aligned(activations, like, unit_dim)
     sizes = units.view_sizes(like, unit_dim, batch_dims)
-    library.native(activations).sparse_kl(
-        units.ref(activations, sizes, unit_dim), *results, torch.get_num_threads()
-    )
+    view = units.ref(activations, sizes, unit_dim)
+    library.native(activations).sparse_kl(view, *results, *units.lane(activations, view))
 
 
 def _kl_impl(

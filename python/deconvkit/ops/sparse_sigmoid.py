@@ -18,11 +18,9 @@ def _run(z: Tensor, unit_dim: int, batch_dims: int, *results: Any) -> Tensor:
     activations = units.empty_like(z, batch_dims)
     z = units.aligned(z, activations, unit_dim)
     sizes = units.view_sizes(activations, unit_dim, batch_dims)
+    view = units.ref(z, sizes, unit_dim)
     library.native(z).sparse_sigmoid(
-        units.ref(z, sizes, unit_dim),
-        units.ref(activations, sizes, unit_dim),
-        *results,
-        torch.get_num_threads(),
+        view, units.ref(activations, sizes, unit_dim), *results, *units.lane(z, view)
     )
     return activations
 
@@ -75,7 +73,7 @@ def _backward_impl(
         library.ref(slope),
         library.optional_ref(grad_penalty),
         units.ref(grad_z, sizes, unit_dim),
-        torch.get_num_threads(),
+        library.lane(z),
     )
     return grad_z
 

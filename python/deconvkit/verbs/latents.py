@@ -22,6 +22,7 @@ from deconvkit.models import (
     StackedM1M2,
 )
 from deconvkit.train.checkpoint import Trained
+from deconvkit.train.priors import draw_latents
 from deconvkit.verbs.inputs import (
     Drawn,
     Request,
@@ -72,8 +73,8 @@ def sample(trained: Trained, request: Request) -> Drawn:
         note = "A row for each class; each column is one style, drawn from the prior."
         return Drawn({"samples": image_rows(rows, "Digits that nobody wrote", note)})
     if isinstance(model, (DCGANGenerator, MLPGenerator)):
-        made = model(_uniform(request.count, model.latent_size, generator))
-        note = f"Each from its own {model.latent_size} random numbers in (−1, 1)."
+        made = model(_prior(trained, request.count, generator))
+        note = f"Each from its own {model.latent_size} random numbers, drawn as in training."
     else:
         made = model.sample(request.count, generator=generator)
         note = f"Decoded from {model.latent_size} latents each, drawn from the prior."
@@ -126,7 +127,7 @@ def traverse(trained: Trained, request: Request) -> Drawn:
     model: Any = trained.model
     generator = torch.Generator().manual_seed(request.seed)
     if isinstance(model, (DCGANGenerator, MLPGenerator)):
-        ends = _uniform(16, model.latent_size, generator).view(8, 2, -1)
+        ends = _prior(trained, 16, generator).view(8, 2, -1)
         rows = []
         for i, (first, last) in enumerate(ends):
             walk = torch.lerp(first, last, torch.linspace(0, 1, _STEPS)[:, None])
@@ -286,9 +287,13 @@ def _strongest(decode: Any, start: Tensor, values: Tensor) -> list[int]:
     return [int(i) for i in torch.stack(changes).argsort(descending=True)]
 
 
-def _uniform(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Latents of the generators' prior."""
-    return torch.rand(count, size, generator=generator) * 2 - 1
+def _prior(trained: Trained, count: int, generator: torch.Generator) -> Tensor:
+    """Latents of the prior that is noted with a generator; uniform, the lecture's, where none is."""
+    model: Any = trained.model
+    try:
+        return draw_latents(trained.notes.get("prior", "uniform"), count, model.latent_size, generator)
+    except ValueError as error:
+        raise VerbError(f"--checkpoint: {error}") from error
 
 
 def _shown(model: Any, made: Tensor) -> Array:

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deconvkit.losses import adversarial_value, discriminator_loss, generator_loss
 from deconvkit.models import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from deconvkit.train.module import Recipe, Wanted
+from deconvkit.train.priors import PRIORS, draw_latents
 from deconvkit.visualize.grids import image_sheet
 
 
@@ -25,6 +28,9 @@ class AdversarialRecipe(Recipe):
         saturating: whether G minimises ln(1 − D) instead of −ln D.
         learning_rate: of Adam, for both.
         beta1: of Adam.
+        averaging: of G's weights and buffers, the share that their average keeps at each of its steps; the
+            average is what is kept, drawn and judged. 0: G itself.
+        prior: what z is drawn from: "uniform", U(−1, 1), or "normal", N(0, 1).
     """
 
     generator: Any
@@ -37,11 +43,36 @@ class AdversarialRecipe(Recipe):
         saturating: bool = False,
         learning_rate: float = 2e-4,
         beta1: float = 0.5,
+        averaging: float = 0.0,
+        prior: str = "uniform",
     ) -> None:
         super().__init__()
+        if prior not in PRIORS:
+            raise ValueError(f"prior: expected one of {', '.join(PRIORS)}, got {prior!r}")
+        if not 0 <= averaging < 1:
+            raise ValueError(f"averaging: expected 0 to below 1, got {averaging}")
         self.automatic_optimization = False
         self.discriminator_epochs, self.generator_epochs = discriminator_epochs, generator_epochs
         self.saturating, self.learning_rate, self.beta1 = saturating, learning_rate, beta1
+        self.averaging, self.prior = averaging, prior
+
+    def players(self) -> tuple[nn.Module, nn.Module]:
+        """G and D for the data's size."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Build both."""
+        if hasattr(self, "generator"):
+            return
+        self.generator, self.discriminator = self.players()
+        if self.averaging:
+            average = get_ema_multi_avg_fn(self.averaging)
+            self.average = AveragedModel(self.generator, multi_avg_fn=average, use_buffers=True)
+            self.average.requires_grad_(False)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """The data's images as D sees them and G makes them."""
+        return images
 
     @property
     def data(self) -> Any:
@@ -65,13 +96,12 @@ class AdversarialRecipe(Recipe):
         ]
 
     def latents(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """z, uniform in (−1, 1)."""
-        size = count, self.generator.latent_size
-        return torch.rand(size, generator=generator, device=self.device) * 2 - 1
+        """z of the prior."""
+        return draw_latents(self.prior, count, self.generator.latent_size, generator, self.device)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One step of each who plays."""
-        real = batch[0]
+        real = self.seen(batch[0])
         optimizers: Any = self.optimizers()
         if self.phase != "generator":
             with torch.no_grad():
@@ -82,7 +112,11 @@ class AdversarialRecipe(Recipe):
                 logits = self.discriminator(self.generator(self.latents(len(real))))
                 loss = generator_loss(logits, saturating=self.saturating)
                 self._step(optimizers[1], loss)
+            if self.averaging:
+                self.average.update_parameters(self.generator)
             self.report(g_loss=loss)
+            if self.phase == "generator":
+                self.report(d_fake=torch.sigmoid(logits).mean())
 
     def _discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         # Each through the normalisations by itself.
@@ -100,12 +134,16 @@ class AdversarialRecipe(Recipe):
         optimizer.step()
 
     def trained(self) -> Any:
-        """The generator."""
-        return self.generator
+        """The generator, or its average."""
+        return self.average.module if self.averaging else self.generator
+
+    def notes(self) -> dict[str, Any]:
+        """What the latents are drawn from."""
+        return {"prior": self.prior}
 
     def figures(self) -> dict[str, float]:
         """V and D's answers; at the optimum −ln 4 and ½."""
-        real = self.data.tensors[0][:512].to(self.device)
+        real = self.seen(self.data.tensors[0][:512])
         fake = self._fakes(len(real))
         real_logits, fake_logits = self.discriminator(real), self.discriminator(fake)
         return {
@@ -113,22 +151,23 @@ class AdversarialRecipe(Recipe):
             "value_at_optimum": -math.log(4),
             "d_real": torch.sigmoid(real_logits).mean().item(),
             "d_fake": torch.sigmoid(fake_logits).mean().item(),
+            "d_at_optimum": 0.5,
         }
 
     def _fakes(self, count: int) -> Tensor:
-        fakes: Tensor = self.generator(self.latents(count, torch.Generator().manual_seed(1)))
+        fakes: Tensor = self.trained()(self.latents(count, torch.Generator().manual_seed(1)))
         return fakes
 
 
 class _frozen:  # noqa: N801 - used as a function
-    """No gradient for a network's weights and no change of its buffers, while gradients pass through it."""
+    """No change of a network's buffers, and no gradient for its weights while gradients pass through it."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
+    def __init__(self, network: nn.Module, weights: bool = True) -> None:
+        self.network, self.weights = network, weights
 
     def __enter__(self) -> None:
         self.buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        self.network.requires_grad_(False)
+        self.network.requires_grad_(not self.weights)
 
     def __exit__(self, *_: object) -> None:
         self.network.requires_grad_(True)
@@ -137,45 +176,25 @@ class _frozen:  # noqa: N801 - used as a function
                 buffer.copy_(self.buffers[name])
 
 
-class DigitsGANRecipe(AdversarialRecipe):
-    """Perceptrons on digits; how good the fakes are is measured by classes, a classifier and neighbours.
-
-    Args:
-        hidden: units of the layers of both.
-        latent_size: of z.
-        discriminator_epochs: of D alone.
-        generator_epochs: of G alone.
-        saturating: G's loss.
-        learning_rate: of Adam.
-        beta1: of Adam.
-    """
+class _Digits(AdversarialRecipe):
+    """Digits, and how good the fakes are: by classes, a classifier and neighbours."""
 
     saturation: Tensor
 
-    def __init__(
-        self,
-        hidden: Sequence[int] = (128, 128),
-        latent_size: int = 16,
-        discriminator_epochs: int = 15,
-        generator_epochs: int = 1,
-        saturating: bool = False,
-        learning_rate: float = 1e-3,
-        beta1: float = 0.5,
-    ) -> None:
-        super().__init__(discriminator_epochs, generator_epochs, saturating, learning_rate, beta1)
-        self.hidden, self.latent_size = list(hidden), latent_size
-
     def setup(self, stage: str) -> None:
-        """Build both for the data's size."""
+        """Build both."""
         if not hasattr(self, "generator"):
-            self.generator = MLPGenerator(self.latent_size, self.data.size**2, self.hidden)
-            self.discriminator = MLPDiscriminator(self.data.size**2, self.hidden)
             # Of the two losses of G at the end of D's phase: how much larger the other gradient is.
             self.register_buffer("saturation", torch.zeros(()))
+        super().setup(stage)
+
+    def vectors(self, fakes: Tensor) -> Tensor:
+        """Fakes as the data's images are: (N, size²) in [0, 1]."""
+        return fakes
 
     def notes(self) -> dict[str, Any]:
-        """Pixels a side."""
-        return {"size": self.data.size}
+        """And pixels a side."""
+        return super().notes() | {"size": self.data.size}
 
     def on_train_epoch_end(self) -> None:
         """When D has learned alone, see what gradient each loss would give G."""
@@ -183,10 +202,11 @@ class DigitsGANRecipe(AdversarialRecipe):
             return
         norms = []
         z = self.latents(512, torch.Generator().manual_seed(2))
-        for saturating in (True, False):
-            loss = generator_loss(self.discriminator(self.generator(z)), saturating=saturating)
-            gradients = torch.autograd.grad(loss, list(self.generator.parameters()))
-            norms.append(torch.stack([g.norm() for g in gradients]).norm())
+        with _frozen(self.discriminator), _frozen(self.generator, weights=False):
+            for saturating in (True, False):
+                loss = generator_loss(self.discriminator(self.generator(z)), saturating=saturating)
+                gradients = torch.autograd.grad(loss, list(self.generator.parameters()))
+                norms.append(torch.stack([g.norm() for g in gradients]).norm())
         self.saturation.copy_(norms[1] / norms[0])
 
     def figures(self) -> dict[str, float]:
@@ -194,7 +214,7 @@ class DigitsGANRecipe(AdversarialRecipe):
         from deconvkit.train.measures import classes_of, one_nearest_neighbour
 
         real, labels = self.data.train_images, self.data.train_labels
-        fake = self._fakes(len(real))
+        fake = self.vectors(self._fakes(len(real)))
         shares, confidence = classes_of(real, labels, fake)
         own_real, own_fake = one_nearest_neighbour(real, fake)
         return super().figures() | {
@@ -216,10 +236,110 @@ class DigitsGANRecipe(AdversarialRecipe):
 
     def pictures(self) -> dict[str, Figure]:
         """Generated digits."""
-        images = self._fakes(60).numpy().reshape(-1, self.data.size, self.data.size)
+        images = self.vectors(self._fakes(60)).numpy().reshape(-1, self.data.size, self.data.size)
         return {
             "samples": image_sheet(images, 12, "Digits by a generator", "Each from its own latent vector.")
         }
+
+
+class DigitsGANRecipe(_Digits):
+    """Perceptrons on digits.
+
+    Args:
+        hidden: units of the layers of both.
+        latent_size: of z.
+        discriminator_epochs: of D alone.
+        generator_epochs: of G alone.
+        saturating: G's loss.
+        learning_rate: of Adam.
+        beta1: of Adam.
+        averaging: of G's weights.
+        prior: of z.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (128, 128),
+        latent_size: int = 16,
+        discriminator_epochs: int = 15,
+        generator_epochs: int = 1,
+        saturating: bool = False,
+        learning_rate: float = 1e-3,
+        beta1: float = 0.5,
+        averaging: float = 0.0,
+        prior: str = "uniform",
+    ) -> None:
+        super().__init__(
+            discriminator_epochs, generator_epochs, saturating, learning_rate, beta1, averaging, prior
+        )
+        self.hidden, self.latent_size = list(hidden), latent_size
+
+    def players(self) -> tuple[nn.Module, nn.Module]:
+        """Perceptrons."""
+        features = self.data.size**2
+        return MLPGenerator(self.latent_size, features, self.hidden), MLPDiscriminator(features, self.hidden)
+
+
+class DigitsDCGANRecipe(_Digits):
+    """A small DCGAN on digits, in a black frame up to 16, 32, ... pixels.
+
+    Doubling reaches those only, and for 8 pixels G would have one layer behind its projection: too few for
+    what lies between two digits to be rare.
+
+    Args:
+        base_channels: of the maps before the image.
+        latent_size: of z.
+        kernel_size: 5 or 4.
+        discriminator_epochs: of D alone.
+        generator_epochs: of G alone.
+        saturating: G's loss.
+        learning_rate: of Adam.
+        beta1: of Adam.
+        averaging: of G's weights.
+        prior: of z.
+    """
+
+    def __init__(
+        self,
+        base_channels: int = 32,
+        latent_size: int = 16,
+        kernel_size: int = 5,
+        discriminator_epochs: int = 15,
+        generator_epochs: int = 1,
+        saturating: bool = False,
+        learning_rate: float = 1e-3,
+        beta1: float = 0.5,
+        averaging: float = 0.999,
+        prior: str = "uniform",
+    ) -> None:
+        super().__init__(
+            discriminator_epochs, generator_epochs, saturating, learning_rate, beta1, averaging, prior
+        )
+        self.base_channels, self.latent_size, self.kernel_size = base_channels, latent_size, kernel_size
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """Pixels before and behind the digits, in both directions."""
+        more = (1 << max(4, (self.data.size - 1).bit_length())) - self.data.size
+        return more // 2, more - more // 2
+
+    def players(self) -> tuple[nn.Module, nn.Module]:
+        """DCGANs of one channel."""
+        size = self.data.size + sum(self.frame)
+        generator = DCGANGenerator(
+            self.latent_size, self.base_channels, size, channels=1, kernel_size=self.kernel_size
+        )
+        return generator, DCGANDiscriminator(self.base_channels, size, 1, self.kernel_size)
+
+    def seen(self, images: Tensor) -> Tensor:
+        """(N, size²) in [0, 1] → (N, 1, framed size, framed size) in [−1, 1]."""
+        square = images.view(-1, 1, self.data.size, self.data.size)
+        return functional.pad(square * 2 - 1, self.frame * 2, value=-1.0)
+
+    def vectors(self, fakes: Tensor) -> Tensor:
+        """Without the frame."""
+        before, size = self.frame[0], self.data.size
+        return fakes[:, 0, before : before + size, before : before + size].flatten(1) / 2 + 0.5
 
 
 class DCGANRecipe(AdversarialRecipe):
@@ -234,6 +354,8 @@ class DCGANRecipe(AdversarialRecipe):
         saturating: G's loss.
         learning_rate: of Adam.
         beta1: of Adam.
+        averaging: of G's weights.
+        prior: of z.
     """
 
     def __init__(
@@ -242,22 +364,23 @@ class DCGANRecipe(AdversarialRecipe):
         latent_size: int = 100,
         kernel_size: int = 5,
         discriminator_epochs: int = 1,
-        generator_epochs: int = 0,
+        generator_epochs: int = 1,
         saturating: bool = False,
         learning_rate: float = 2e-4,
         beta1: float = 0.5,
+        averaging: float = 0.99,
+        prior: str = "uniform",
     ) -> None:
-        super().__init__(discriminator_epochs, generator_epochs, saturating, learning_rate, beta1)
+        super().__init__(
+            discriminator_epochs, generator_epochs, saturating, learning_rate, beta1, averaging, prior
+        )
         self.base_channels, self.latent_size, self.kernel_size = base_channels, latent_size, kernel_size
 
-    def setup(self, stage: str) -> None:
-        """Build both for the data's size."""
-        if not hasattr(self, "generator"):
-            size = self.data.size
-            self.generator = DCGANGenerator(
-                self.latent_size, self.base_channels, size, kernel_size=self.kernel_size
-            )
-            self.discriminator = DCGANDiscriminator(self.base_channels, size, kernel_size=self.kernel_size)
+    def players(self) -> tuple[nn.Module, nn.Module]:
+        """DCGANs of three channels."""
+        size = self.data.size
+        generator = DCGANGenerator(self.latent_size, self.base_channels, size, kernel_size=self.kernel_size)
+        return generator, DCGANDiscriminator(self.base_channels, size, kernel_size=self.kernel_size)
 
     def figures(self) -> dict[str, float]:
         """And how far the fakes' colours are from the photographs': of mean and spread of each channel."""
@@ -275,7 +398,7 @@ class DCGANRecipe(AdversarialRecipe):
     def wanted(self) -> list[Wanted]:
         """The photographs' colours (of a range of 2), and neither smooth nor noise."""
         return [
-            Wanted("colour_distance", most=0.3),
+            Wanted("colour_distance", most=0.2),
             Wanted("texture_ratio", least=0.5, most=2.0),
         ]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,6 +60,7 @@ class M2Recipe(_Digits):
         self.known = torch.argsort(ranks * 10 + labels)[: self.labelled]
         if self.stacked:
             self.network: Any = StackedM1M2(features, 10, 32, [256], self.latent_size, self.hidden)
+            self.network.m1.requires_grad_(True)
         else:
             self.network = M2(features, 10, self.latent_size, self.hidden, "gaussian")
         self.supervised = copy.deepcopy(
@@ -68,17 +70,44 @@ class M2Recipe(_Digits):
             layers: list[nn.Module] = [nn.Linear(features, self.hidden[0]), nn.Softplus()]
             self.supervised = nn.Sequential(*layers, nn.Linear(self.hidden[0], 10))
 
+    def on_train_epoch_start(self) -> None:
+        """When M1 has learned, put M2 on those of its latents that are in use, and begin with that."""
+        if not self.stacked or self.current_epoch != self.stacked:
+            return
+        with torch.no_grad():
+            kept = self.network.m1.active_latents(self.data.train_images)
+        self._keep(kept or self.network.kept)  # all, where M1 has learned too little to use any
+        strategy: Any = self.trainer.strategy
+        strategy.setup_optimizers(self.trainer)
+        if isinstance(strategy, DDPStrategy):  # whose gradients are those of the networks it was given
+            strategy.model = self
+            strategy.configure_ddp()
+
+    def _keep(self, kept: list[int]) -> None:
+        config = self.network.config() | {"kept": kept}
+        stacked = StackedM1M2(**config).to(self.device)
+        stacked.m1.load_state_dict(self.network.m1.state_dict())
+        self.network = stacked
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Which latents M2 is on."""
+        if self.stacked:
+            checkpoint["kept"] = self.network.kept if self.current_epoch >= self.stacked else None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put M2 on them."""
+        if self.stacked and checkpoint.get("kept") is not None:
+            self._keep(checkpoint["kept"])
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """J of the batch and of all labelled digits, and the classifier's cross entropy."""
         images, labels = self.data.train_images[self.known], self.data.train_labels[self.known]
         count = len(self.data.train_images)
         if self.current_epoch < self.stacked:
             drawn = torch.bernoulli(batch[0])
-            loss: Tensor = self.network.m1.loss(self.network.m1.requires_grad_(True)(drawn), drawn)
+            loss: Tensor = self.network.m1.loss(self.network.m1(drawn), drawn)
             self.report(m1_loss=loss)
             return loss
-        if self.stacked:
-            self.network.m1.requires_grad_(False)
         alpha = self.weight * count / self.labelled
         objective = self.network.loss(images, labels, batch[0], alpha)
         prior = weight_prior(p for p in self.network.parameters() if p.requires_grad) / count
@@ -94,7 +123,8 @@ class M2Recipe(_Digits):
             return 100 * (model(images).argmax(1) == labels).float().mean().item()
 
         ours, supervised = percent(self.network), percent(self.supervised)
-        return {"accuracy": ours, "supervised_accuracy": supervised, "gain": ours - supervised}
+        found = {"accuracy": ours, "supervised_accuracy": supervised, "gain": ours - supervised}
+        return found | ({"latents_kept": float(len(self.network.kept))} if self.stacked else {})
 
     def wanted(self) -> list[Wanted]:
         """Nothing of one split: see the paired test over several."""

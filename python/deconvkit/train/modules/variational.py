@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
+from deconvkit.data.digits import CLASSES
 from deconvkit.losses import gaussian_kl
 from deconvkit.models import M1, VAE, ClassDecoder
 from deconvkit.train.module import Recipe, Wanted
@@ -32,8 +33,8 @@ class _Digits(Recipe):
         return self.network
 
     def notes(self) -> dict[str, Any]:
-        """Pixels a side."""
-        return {"size": self.data.size}
+        """Pixels a side, and names of the classes."""
+        return {"size": self.data.size, "classes": list(CLASSES)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam."""

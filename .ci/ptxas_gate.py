@@ -1,0 +1,64 @@
+"""Hold ptxas's report against csrc/cuda/budget.toml: no spill, no stack, not too many registers.
+
+usage: ptxas_gate.py BUDGET LOG     LOG: what nvcc -Xptxas=-v printed, mangled names as they are
+"""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+
+def kernels(log: str) -> list[tuple[str, str, str]]:
+    """(mangled name, architecture, report) of every kernel in the log."""
+    parts = re.split(r"Compiling entry function '(\S+)' for '(\S+)'", log)
+    return list(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))
+
+
+def excess(name: str, arch: str, report: str, budget: dict) -> list[str]:
+    """Say what of one kernel is over the budget; ``name`` is demangled."""
+    found = re.search(r"run_steps<deconvkit::cuda::(\w+)", name)
+    stem = found[1] if found else name
+    limit = budget["registers"].get(stem)
+    if limit is None:
+        return [f"{stem}: no budget"]
+
+    def number(pattern: str) -> int:
+        match = re.search(pattern, report)
+        return int(match[1]) if match else 0
+
+    counts = {
+        "registers": (number(r"Used (\d+) registers"), limit),
+        "bytes of stack": (number(r"(\d+) bytes stack frame"), 0),
+        "bytes of spill stores": (number(r"(\d+) bytes spill stores"), 0),
+        "bytes of spill loads": (number(r"(\d+) bytes spill loads"), 0),
+        "bytes of shared memory": (number(r"(\d+) bytes smem"), budget["shared"]),
+    }
+    if not counts["registers"][0]:
+        return [f"{stem} ({arch}): ptxas did not say how many registers"]
+    return [
+        f"{name} ({arch}): {got} {what}, budget {most}" for what, (got, most) in counts.items() if got > most
+    ]
+
+
+def main() -> int:
+    """Report every kernel that is over its budget."""
+    budget = tomllib.loads(Path(sys.argv[1]).read_text())
+    found = kernels(Path(sys.argv[2]).read_text())
+    names = subprocess.run(
+        ["c++filt"], input="\n".join(k[0] for k in found), capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    over = [
+        line
+        for name, (_, arch, report) in zip(names, found, strict=True)
+        for line in excess(name, arch, report, budget)
+    ]
+    print("\n".join(over), end="\n" if over else "")
+    archs = sorted({arch for _, arch, _ in found})
+    print(f"ptxas: {len(found)} kernels on {', '.join(archs) or 'nothing'}, {len(over)} over budget")
+    return 1 if over or not found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

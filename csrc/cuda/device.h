@@ -1,0 +1,45 @@
+// Devices, versions and errors: what the module needs of the CUDA runtime besides launches. For host code.
+#pragma once
+#include <cstdint>
+#include <string>
+
+namespace deconvkit::cuda {
+
+// Where a call runs: torch's current stream on the tensors' device.
+struct Stream {
+  int device = 0;
+  void* handle = nullptr;
+};
+
+// As the runtime counts: 13000 is CUDA 13.0. driver is 0 where none is installed.
+struct Versions {
+  int runtime, driver;
+};
+Versions versions();
+
+// Makes every kernel ready for a device: loaded, and allowed the shared memory that it asks for. To be called
+// once a device, outside of a graph's capture.
+void prepare(int device);
+// Notes a kernel for prepare(). Returns true.
+bool register_kernel(const void* address, int64_t shared);
+int registered_kernels();
+
+int64_t multiprocessors(int device);
+
+// Throws std::runtime_error with the runtime's reason unless `status` (a cudaError_t) says success.
+void check(int status, const char* what);
+
+// Makes a device the current one, and the former one again if that was another.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device);
+  ~DeviceGuard();
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+
+ private:
+  int former_;
+  bool changed_;
+};
+
+}  // namespace deconvkit::cuda

@@ -1,0 +1,34 @@
+// The CUDA kernels' entries: those of cpu/kernels.h with a stream in the place of the thread count. Tensors
+// lie in the memory of the stream's device. Nothing is allocated and nothing waited for: workspaces come from
+// the caller. A switch that points outside its window is skipped.
+#pragma once
+#include "cuda/device.h"
+#include "geometry/pool_shape.h"
+#include "tensor_ref.h"
+
+namespace deconvkit::cuda {
+
+// Pooling: contracts as in cpu/kernels.h.
+using Pool = void(const TensorRef&, const TensorRef&, const TensorRef&, const PoolShape&, const Stream&);
+Pool max_pool2d_with_switches;  // input, output, switches
+Pool max_pool2d_backward;       // grad_output, switches, grad_input
+Pool max_pool2d_gather;         // input, switches, output
+Pool max_unpool2d;              // input, switches, output
+Pool max_unpool2d_backward;     // grad_output, switches, grad_input
+
+// The sparsity penalty: contracts as in cpu/kernels.h. workspace: as many doubles as the first says of these
+// activations; for sparse_kl_from_sums one a unit. samples: one double in the device's memory.
+int64_t sparse_workspace_size(const TensorRef& activations);
+void sparse_sigmoid(const TensorRef& z, const TensorRef& activations, const TensorRef& sums,
+                    const TensorRef& penalty, const TensorRef& slope, double rho, double beta,
+                    const TensorRef& workspace, const Stream& stream);
+void sparse_kl(const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
+               const TensorRef& slope, double rho, double beta, const TensorRef& workspace,
+               const Stream& stream);
+void sparse_kl_from_sums(const TensorRef& sums, const TensorRef& samples, const TensorRef& penalty,
+                         const TensorRef& slope, double scale, double rho, double beta,
+                         const TensorRef& workspace, const Stream& stream);
+void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
+                             const TensorRef& grad_penalty, const TensorRef& grad_z, const Stream& stream);
+
+}  // namespace deconvkit::cuda

@@ -1,0 +1,55 @@
+// Runs kernels that are written in steps (steps.cuh) on the current device's stream. Included by .cu files.
+#pragma once
+#include <cuda_runtime.h>
+
+#include "cuda/device.h"
+#include "cuda/steps.cuh"
+#include "geometry/launch_plan.h"
+
+namespace deconvkit::cuda {
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads) run_steps(const __grid_constant__ Kernel kernel) {
+  extern __shared__ __align__(16) unsigned char memory[];
+  auto& shared = *reinterpret_cast<typename Kernel::Shared*>(memory);
+  typename Kernel::Own own;
+  const Place place{blockIdx.x, gridDim.x, static_cast<int32_t>(threadIdx.x)};
+  const int64_t steps = kernel.steps(place.block, place.blocks);
+  for (int64_t i = 0; i < steps; ++i) {
+    if (i) __syncthreads();
+    kernel.step(i, place, shared, own);
+  }
+}
+
+// A kernel as the module knows it: made ready for a device before its first launch there (device.h).
+template <class Kernel>
+struct Entry {
+  static constexpr int64_t kShared = sizeof(typename Kernel::Shared) > 1
+                                         ? static_cast<int64_t>(sizeof(typename Kernel::Shared))
+                                         : 0;
+  static const void* address() { return reinterpret_cast<const void*>(&run_steps<Kernel>); }
+  static inline const bool registered = register_kernel(address(), kShared);
+};
+
+// The launcher that entries take. Makes the stream's device the current one for as long as it lives.
+class DeviceLauncher {
+ public:
+  explicit DeviceLauncher(const Stream& stream) : stream_(stream), guard_(stream.device) {}
+
+  template <class Kernel>
+  void operator()(const Kernel& kernel, int64_t tiles) const {
+    if (tiles <= 0) return;
+    static_cast<void>(Entry<Kernel>::registered);
+    constexpr int64_t resident = 2048 / Kernel::kThreads;
+    const int64_t blocks = persistent_blocks(tiles, multiprocessors(stream_.device) * resident);
+    run_steps<Kernel><<<static_cast<unsigned>(blocks), Kernel::kThreads, Entry<Kernel>::kShared,
+                        static_cast<cudaStream_t>(stream_.handle)>>>(kernel);
+    check(cudaGetLastError(), "a kernel could not be launched");
+  }
+
+ private:
+  Stream stream_;
+  DeviceGuard guard_;
+};
+
+}  // namespace deconvkit::cuda

@@ -1,0 +1,179 @@
+// Numbers as they are stored, and groups of them: 16 bytes where the address allows it, else one by one.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "geometry/host_device.h"
+#include "tensor_ref.h"
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#define DECONVKIT_UNROLL _Pragma("unroll")
+#define DECONVKIT_ROLL _Pragma("unroll 1")  // a loop whose copies would cost registers
+#define DECONVKIT_INLINE DECONVKIT_HD __forceinline__
+#else
+#define DECONVKIT_UNROLL
+#define DECONVKIT_ROLL
+#define DECONVKIT_INLINE DECONVKIT_HD inline
+#endif
+
+namespace deconvkit::cuda {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+template <class T>
+struct ComputeOf {
+  using type = T;
+};
+template <>
+struct ComputeOf<BFloat16> {
+  using type = float;
+};
+template <>
+struct ComputeOf<Float16> {
+  using type = float;
+};
+template <class T>
+using Compute = typename ComputeOf<T>::type;
+
+// Elements of T in 16 bytes.
+template <class T>
+constexpr int kVector = 16 / static_cast<int>(sizeof(T));
+
+template <class To, class From>
+DECONVKIT_INLINE To bits_as(const From& from) {
+  static_assert(sizeof(To) == sizeof(From), "bits_as keeps the size");
+  To to;
+  memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+// ---- to and from the compute type ----
+
+DECONVKIT_INLINE float widen(float x) { return x; }
+DECONVKIT_INLINE double widen(double x) { return x; }
+DECONVKIT_INLINE float widen(BFloat16 x) { return bits_as<float>(static_cast<uint32_t>(x.bits) << 16); }
+DECONVKIT_INLINE float widen(Float16 x) {
+#ifdef __CUDA_ARCH__
+  return __half2float(__ushort_as_half(x.bits));
+#else
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16, rest = x.bits & 0x7fff;
+  if (rest >= 0x7c00) return bits_as<float>(sign | 0x7f800000 | (rest & 0x3ff) << 13);
+  const float magnitude =
+      rest < 0x400 ? static_cast<float>(rest) * 0x1p-24f : bits_as<float>((rest << 13) + (112u << 23));
+  return sign ? -magnitude : magnitude;
+#endif
+}
+
+template <class T>
+struct Narrow {
+  DECONVKIT_INLINE static T from(T x) { return x; }
+};
+template <>
+struct Narrow<BFloat16> {
+  DECONVKIT_INLINE static BFloat16 from(float x) {  // to nearest even; NaN stays one
+    const uint32_t bits = bits_as<uint32_t>(x);
+    return {static_cast<uint16_t>(x != x ? 0x7fc0u : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+  }
+};
+template <>
+struct Narrow<Float16> {
+  DECONVKIT_INLINE static Float16 from(float x) {
+#ifdef __CUDA_ARCH__
+    return {__half_as_ushort(__float2half_rn(x))};
+#else
+    const uint32_t bits = bits_as<uint32_t>(x), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    if (rest > 0x7f800000) return {0x7fff};
+    if (rest >= 0x477ff000) return {static_cast<uint16_t>(sign | 0x7c00)};
+    if (rest < 0x38800000) {  // multiples of 2^-24, the spacing of floats from 1/2 on
+      return {static_cast<uint16_t>(sign | (bits_as<uint32_t>(bits_as<float>(rest) + 0.5f) - 0x3f000000u))};
+    }
+    return {static_cast<uint16_t>(sign | ((rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13))};
+#endif
+  }
+};
+template <class T>
+DECONVKIT_INLINE T narrow(Compute<T> x) {
+  return Narrow<T>::from(x);
+}
+
+// ---- memory ----
+
+#ifndef __CUDACC__
+// Told of every store, by tests that count them (tests/native/cuda_host.cpp).
+void on_store(const void* to, int64_t bytes);
+#endif
+
+// N neighbours, moved at once: aligned to their size, at most 16 bytes.
+template <class T, int N>
+struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Group {
+  T at[N];
+};
+
+template <int N, class T>
+DECONVKIT_INLINE Group<T, N> load(const T* from) {
+  return *reinterpret_cast<const Group<T, N>*>(from);
+}
+template <int N, class T>
+DECONVKIT_INLINE void store(T* to, const Group<T, N>& group) {
+#ifndef __CUDACC__
+  on_store(to, sizeof(group));
+#endif
+  *reinterpret_cast<Group<T, N>*>(to) = group;
+}
+template <class T>
+DECONVKIT_INLINE void store(T* to, T value) {
+#ifndef __CUDACC__
+  on_store(to, sizeof(value));
+#endif
+  *to = value;
+}
+
+// ---- types from a dtype at run time ----
+
+template <class T>
+struct Type {
+  using type = T;
+};
+template <class F>
+inline void for_float_dtype(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return f(Type<double>{});
+    case DType::kBFloat16:
+      return f(Type<BFloat16>{});
+    case DType::kFloat16:
+      return f(Type<Float16>{});
+    default:
+      return f(Type<float>{});
+  }
+}
+template <class F>
+inline void for_switch_dtype(DType dtype, F&& f) {
+  if (dtype == DType::kUInt8) return f(Type<uint8_t>{});
+  return f(Type<int32_t>{});
+}
+
+// ---- what a tensor's layout allows ----
+
+inline bool unit_stride(const TensorRef& t, int dim) { return t.size[dim] == 1 || t.stride[dim] == 1; }
+
+// Whether a group of `n` elements of `bytes` along `dim`, at any multiple of n, is aligned to its size.
+inline bool groups_along(const TensorRef& t, int dim, int n, int bytes) {
+  if (!unit_stride(t, dim) || reinterpret_cast<uintptr_t>(t.data) % static_cast<uintptr_t>(n * bytes)) {
+    return false;
+  }
+  for (int i = 0; i < t.rank; ++i) {
+    if (i != dim && t.size[i] != 1 && t.stride[i] % n) return false;
+  }
+  return true;
+}
+
+}  // namespace deconvkit::cuda

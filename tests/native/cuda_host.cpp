@@ -1,0 +1,132 @@
+#include "cuda_host.h"
+
+#include <algorithm>
+
+#include "cuda/by_switches.cuh"
+#include "cuda/max_pool2d.cuh"
+#include "cuda/sparse_kl.cuh"
+
+namespace deconvkit {
+
+namespace {
+struct Store {
+  const char* at;
+  int64_t bytes;
+};
+std::vector<Store>& stores() {
+  static std::vector<Store> all;
+  return all;
+}
+}  // namespace
+
+void cuda::on_store(const void* to, int64_t bytes) {
+  stores().push_back({static_cast<const char*>(to), bytes});
+}
+
+namespace testing {
+
+void forget_stores() { stores().clear(); }
+
+void expect_stored_once(std::initializer_list<const TensorRef*> outputs,
+                        const std::vector<double>& workspace) {
+  std::vector<Store>& all = stores();
+  std::sort(all.begin(), all.end(), [](const Store& a, const Store& b) { return a.at < b.at; });
+  int64_t stored = 0, wanted = 0;
+  const char* const scratch = reinterpret_cast<const char*>(workspace.data());
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT(i == 0 || all[i - 1].at + all[i - 1].bytes <= all[i].at, "an element was stored twice");
+    const bool outside = all[i].at < scratch || all[i].at >= scratch + workspace.size() * sizeof(double);
+    if (outside) stored += all[i].bytes;
+  }
+  for (const TensorRef* t : outputs) {
+    if (*t) wanted += t->numel() * bytes_of(t->dtype);
+  }
+  EXPECT(stored == wanted, "%lld bytes were stored, where the outputs have %lld", (long long)stored,
+         (long long)wanted);
+  forget_stores();
+}
+
+namespace {
+
+// The entry as one of the CPU's table: runs it and counts its stores; `outputs` says how many tensors it
+// writes.
+#define DECONVKIT_POOL(name, call, outputs)                                                        \
+  bool name(const TensorRef& a, const TensorRef& b, const TensorRef& c, const PoolShape& s, int) { \
+    forget_stores();                                                                               \
+    call(HostLauncher{}, a, b, c, s);                                                              \
+    if (outputs == 2) {                                                                            \
+      expect_stored_once({&b, &c});                                                                \
+    } else {                                                                                       \
+      expect_stored_once({&c});                                                                    \
+    }                                                                                              \
+    return true;                                                                                   \
+  }
+DECONVKIT_POOL(max_pool2d_with_switches, cuda::max_pool2d_with_switches, 2)
+DECONVKIT_POOL(max_pool2d_backward, cuda::spread<true>, 1)
+DECONVKIT_POOL(max_pool2d_gather, cuda::collect<false>, 1)
+DECONVKIT_POOL(max_unpool2d, cuda::spread<false>, 1)
+DECONVKIT_POOL(max_unpool2d_backward, cuda::collect<true>, 1)
+#undef DECONVKIT_POOL
+
+// Filled with NaN: nothing may be read that was not written.
+std::vector<double> fresh_workspace(int64_t doubles) {
+  return std::vector<double>(static_cast<size_t>(doubles), std::nan(""));
+}
+
+void sparse_sigmoid(const TensorRef& z, const TensorRef& activations, const TensorRef& sums,
+                    const TensorRef& penalty, const TensorRef& slope, double rho, double beta, int) {
+  std::vector<double> workspace = fresh_workspace(cuda::sparse_workspace(z));
+  forget_stores();
+  cuda::sparse_forward<cuda::Sigmoid>(HostLauncher{}, z, activations, sums, penalty, slope, rho, beta,
+                                      workspace.data());
+  expect_stored_once({&activations, &sums, &penalty, &slope}, workspace);
+}
+
+void sparse_kl(const TensorRef& activations, const TensorRef& sums, const TensorRef& penalty,
+               const TensorRef& slope, double rho, double beta, int) {
+  std::vector<double> workspace = fresh_workspace(cuda::sparse_workspace(activations));
+  forget_stores();
+  cuda::sparse_forward<cuda::Identity>(HostLauncher{}, activations, {}, sums, penalty, slope, rho, beta,
+                                       workspace.data());
+  expect_stored_once({&sums, &penalty, &slope}, workspace);
+}
+
+void sparse_kl_from_sums(const TensorRef& sums, const TensorRef& penalty, const TensorRef& slope,
+                         double samples, double scale, double rho, double beta) {
+  std::vector<double> workspace = fresh_workspace(slope.size[0]);
+  TensorRef count;
+  count.data = &samples;
+  forget_stores();
+  cuda::sparse_from_sums(HostLauncher{}, sums, count, penalty, slope, scale, rho, beta, workspace.data());
+  expect_stored_once({&penalty, &slope}, workspace);
+}
+
+void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
+                             const TensorRef& grad_penalty, const TensorRef& grad_z, int) {
+  forget_stores();
+  cuda::sparse_backward(HostLauncher{}, grad_activations, z, slope, grad_penalty, grad_z);
+  expect_stored_once({&grad_z});
+}
+
+}  // namespace
+
+const Kernels& cuda_on_host() {
+  static const Kernels table = [] {
+    Kernels k{};
+    k.isa = "cuda";
+    k.max_pool2d_with_switches = max_pool2d_with_switches;
+    k.max_pool2d_backward = max_pool2d_backward;
+    k.max_pool2d_gather = max_pool2d_gather;
+    k.max_unpool2d = max_unpool2d;
+    k.max_unpool2d_backward = max_unpool2d_backward;
+    k.sparse_sigmoid = sparse_sigmoid;
+    k.sparse_kl = sparse_kl;
+    k.sparse_kl_from_sums = sparse_kl_from_sums;
+    k.sparse_sigmoid_backward = sparse_sigmoid_backward;
+    return k;
+  }();
+  return table;
+}
+
+}  // namespace testing
+}  // namespace deconvkit

@@ -1,0 +1,12 @@
+// test_cuda [--rounds N] [OP ...]: the CUDA kernels' steps on the CPU, held against the naive loops that the
+// CPU's kernels are held against. Needs no nvcc and no GPU.
+#include "cuda_host.h"
+#include "runner.h"
+
+int main(int argc, char** argv) {
+  using namespace deconvkit::testing;
+  Runner runner(argc, argv, 200);
+  skips_bad_switches = true;
+  runner.run(cuda_on_host());
+  return runner.result();
+}

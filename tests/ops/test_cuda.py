@@ -1,0 +1,271 @@
+"""CUDA tensors: the same results as on the CPU in float64, on torch's stream, without waiting or allocating.
+
+What needs a device is marked ``cuda``; the kernels themselves also run on the CPU (tests/native/cuda_host.h).
+"""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import deconvkit
+from deconvkit.ops import _library as library
+
+cuda = pytest.mark.cuda
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
+FORMATS = [torch.contiguous_format, torch.channels_last]
+# shape, then kernel, stride, padding, dilation, ceil_mode
+WINDOWS = [
+    ((2, 8, 16, 32), (2, 2, 0, 1, False)),
+    ((2, 3, 7, 9), (2, 2, 0, 1, True)),
+    ((3, 16, 13, 11), (3, 2, 1, 1, False)),
+    ((1, 5, 14, 15), ((3, 2), (1, 2), 1, 2, False)),
+    ((2, 8, 20, 20), (17, 3, 2, 1, False)),
+    ((0, 4, 8, 8), (2, 2, 0, 1, False)),
+]
+SHAPES = [((64, 25), 1), ((1000, 256), 1), ((3, 8, 56, 56), 1), ((5, 6, 7), 1), ((4, 9), 0), ((7, 1), 1)]
+
+
+@pytest.fixture
+def nan_filled():
+    """Outputs and workspaces hold NaN, or the largest integer, until a kernel writes them."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def tied(shape, dtype, memory_format=torch.contiguous_format):
+    """Few different values, some of them NaN, on the CPU."""
+    x = torch.randint(-3, 4, shape).to(dtype)
+    x[torch.rand(shape) < 0.03] = torch.nan
+    return x.contiguous(memory_format=memory_format)
+
+
+def pooled(x, geometry):
+    return deconvkit.max_pool2d_with_switches(x, *geometry)
+
+
+# ---- without a device ----
+
+
+def test_versions_are_named_where_the_driver_is_too_old():
+    assert library.driver_problem(13000, 13000) is None
+    assert library.driver_problem(12080, 13010) is None
+    assert library.driver_problem(13010, 13000) is None
+    old = library.driver_problem(13000, 12040)
+    assert "CUDA 13.0" in old
+    assert "CUDA 12.4" in old
+    assert "580" in old
+    assert "no driver" in library.driver_problem(13000, 0)
+
+
+def test_the_module_is_imported_only_for_a_cuda_tensor():
+    code = (
+        "import sys, torch, deconvkit; deconvkit.max_pool2d_with_switches(torch.randn(1, 1, 4, 4), 2);"
+        "assert 'deconvkit._C_cuda' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_module_imports_without_a_driver():
+    pytest.importorskip("deconvkit._C_cuda", reason="built without nvcc", exc_type=ImportError)
+    module = library.cuda_module()
+    runtime, _ = module.versions()
+    assert runtime >= 12000
+    assert module.architectures
+    assert module.registered_kernels() > 0
+
+
+def test_another_device_is_refused():
+    with pytest.raises(NotImplementedError, match="meta"):
+        library.native(torch.empty(1, device="meta"))
+
+
+# ---- pooling ----
+
+
+@cuda
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize(("shape", "geometry"), WINDOWS)
+def test_pooling_is_the_cpus(nan_filled, shape, geometry, memory_format, dtype):
+    x = tied(shape, dtype, memory_format).requires_grad_()
+    y = x.detach().cuda().requires_grad_()
+    (values, switches), (got, got_switches) = pooled(x, geometry), pooled(y, geometry)
+    assert got.stride() == values.stride()
+    assert torch.equal(got_switches.cpu(), switches)
+    assert_close(got.cpu(), values, rtol=0, atol=0, equal_nan=True)
+
+    grad = torch.randint(-3, 4, values.shape).to(dtype)
+    values.backward(grad)
+    got.backward(grad.cuda())
+    assert_close(y.grad.cpu(), x.grad, rtol=0, atol=0)
+
+    kernel, stride, padding, dilation, _ = geometry
+    arguments = kernel, stride, padding, shape[-2:]
+    z = torch.randint(-3, 4, values.shape).to(dtype).contiguous(memory_format=memory_format).requires_grad_()
+    w = z.detach().cuda().requires_grad_()
+    up = deconvkit.max_unpool2d(z, switches, *arguments, dilation=dilation)
+    got = deconvkit.max_unpool2d(w, got_switches, *arguments, dilation=dilation)
+    assert_close(got.cpu(), up, rtol=0, atol=0)
+    grad = torch.randint(-3, 4, shape).to(dtype)
+    up.backward(grad)
+    got.backward(grad.cuda())
+    assert_close(w.grad.cpu(), z.grad, rtol=0, atol=0)
+
+
+@cuda
+def test_views():
+    base = tied((3, 9, 18, 35), torch.float32)
+    for view in (
+        lambda t: t[:, 1:, 1:, 1:],
+        lambda t: t[:, :, ::2, ::3],
+        lambda t: t.transpose(2, 3),
+        lambda t: t[:1].expand(4, -1, -1, -1),
+        lambda t: t.flatten()[1 : 1 + 2 * 4 * 16 * 32].view(2, 4, 16, 32),
+    ):
+        expected, got = pooled(view(base), (2,)), pooled(view(base.cuda()), (2,))
+        assert_close(got[0].cpu(), expected[0], rtol=0, atol=0, equal_nan=True)
+        assert torch.equal(got[1].cpu(), expected[1])
+
+
+@cuda
+def test_a_switch_that_points_outside_is_skipped():
+    switches = torch.tensor([[[[7, 3]]]], dtype=torch.uint8, device="cuda")
+    x = torch.ones(1, 1, 1, 2, device="cuda")
+    assert deconvkit.max_unpool2d(x, switches, 2).tolist() == [[[[0, 0, 0, 0], [0, 0, 0, 1]]]]
+
+
+@cuda
+def test_beyond_2_31_elements():
+    if torch.cuda.mem_get_info()[0] < 12 << 30:
+        pytest.skip("needs 12 GiB of the device's memory")
+    x = torch.zeros(1, 1, 2**16 + 2, 2**15, dtype=torch.float16, device="cuda")
+    x[0, 0, -1, -1] = 1
+    values, switches = pooled(x, (2,))
+    assert values[0, 0, -1, -1] == 1
+    assert switches[0, 0, -1, -1] == 3
+    del x
+    up = deconvkit.max_unpool2d(values, switches, 2)
+    assert up[0, 0, -1, -1] == 1
+    assert up[0, 0, :, -2].count_nonzero() == 0
+
+
+# ---- the sparsity penalty ----
+
+
+@cuda
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "unit_dim"), SHAPES)
+def test_sparse_sigmoid_is_float64s(nan_filled, shape, unit_dim, dtype):
+    z = (3 * torch.randn(shape)).to(dtype)
+    x, y = z.double().requires_grad_(), z.detach().cuda().requires_grad_()
+    grad = torch.randn(shape).to(dtype)
+    activations, penalty = deconvkit.sparse_sigmoid(x, 0.05, 2.0, unit_dim=unit_dim)
+    got, got_penalty = deconvkit.sparse_sigmoid(y, 0.05, 2.0, unit_dim=unit_dim)
+    (activations * grad.double()).sum().add(penalty).backward()
+    torch.autograd.backward((got, got_penalty), (grad.cuda(), torch.ones_like(got_penalty)))
+    tolerance = TOLERANCE[dtype]
+    assert_close(got.double().cpu(), activations, rtol=tolerance, atol=tolerance)
+    assert_close(got_penalty.double().cpu(), penalty, rtol=1e-5 if dtype != torch.float64 else 1e-11, atol=0)
+    assert_close(y.grad.double().cpu(), x.grad, rtol=4 * tolerance, atol=4 * tolerance)
+    kl = deconvkit.sparse_kl(got.detach(), 0.05, 2.0, unit_dim=unit_dim)
+    expected = deconvkit.sparse_kl(got.detach().double().cpu(), 0.05, 2.0, unit_dim=unit_dim)
+    assert_close(kl.double().cpu(), expected, rtol=1e-4, atol=1e-4)
+
+
+# ---- streams, graphs, repetition ----
+
+
+def everything(x):
+    """Every op, to one list of tensors."""
+    x = x.detach().requires_grad_()
+    values, switches = deconvkit.max_pool2d_with_switches(x, 2)
+    up = deconvkit.max_unpool2d(values, switches, 2)
+    activations, penalty = deconvkit.sparse_sigmoid(up, 0.1)
+    total = activations.sum() + penalty + deconvkit.sparse_kl(activations, 0.2)
+    (grad,) = torch.autograd.grad(total, x)
+    return [values, switches, up, activations, penalty, grad]
+
+
+@cuda
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_two_runs_are_equal_to_the_bit(memory_format):
+    x = torch.randn(4, 64, 58, 58, device="cuda").contiguous(memory_format=memory_format)
+    for a, b in zip(everything(x), everything(x), strict=True):
+        assert torch.equal(a, b)
+
+
+@cuda
+def test_a_side_stream():
+    x = torch.randn(8, 32, 64, 64, device="cuda")
+    expected = everything(2 * x)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)  # kernels on another stream would not wait for the doubling
+        got = everything(2 * x)
+    stream.synchronize()
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@cuda
+def test_graph_capture_and_replay():
+    x = torch.randn(4, 16, 32, 32, device="cuda")
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        everything(x)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = everything(x)
+    for _ in range(2):
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        for a, b in zip(captured, everything(x), strict=True):
+            assert torch.equal(a, b)
+
+
+@cuda
+def test_nothing_waits_for_the_device():
+    x = torch.randn(4, 16, 32, 32, device="cuda")
+    everything(x)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        everything(x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@cuda
+def test_compiled():
+    x = torch.randn(2, 8, 16, 16, device="cuda")
+
+    def f(x):
+        values, switches = deconvkit.max_pool2d_with_switches(x, 2)
+        return deconvkit.sparse_sigmoid(deconvkit.max_unpool2d(values, switches, 2), 0.1)
+
+    for a, b in zip(torch.compile(f, fullgraph=True)(x), f(x), strict=True):
+        assert_close(a, b)
+
+
+@cuda
+def test_the_current_device_stays():
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two devices")
+    x = torch.randn(2, 8, 16, 16, device="cuda:1")
+    assert torch.cuda.current_device() == 0
+    assert all(t.device.index == 1 for t in everything(x))
+    assert torch.cuda.current_device() == 0
+
+
+@cuda
+def test_plan_and_info():
+    x = torch.randn(2, 8, 16, 16, device="cuda")
+    assert deconvkit.plan("max_pool2d_with_switches", x, 2).isa.startswith("sm_")
+    assert torch.cuda.get_device_name() in deconvkit.backend_info()["cuda"]
