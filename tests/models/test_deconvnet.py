@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from deconvkit.losses import pixel_cross_entropy
 from deconvkit.models import DeconvNet
 
 
@@ -65,5 +66,9 @@ def test_prediction_of_any_size() -> None:
 def test_full_width() -> None:
     """One step of training and one prediction at 224 pixels."""
     net = DeconvNet()
-    net(torch.rand(1, 3, 224, 224).expand(2, -1, -1, -1)).mean().backward()
+    before = net.fc6[0].weight[0, 0].clone()
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
+    pixel_cross_entropy(net(torch.rand(2, 3, 224, 224)), torch.randint(0, 21, (2, 224, 224))).backward()
+    optimizer.step()
+    assert not torch.equal(net.fc6[0].weight[0, 0], before)
     assert net.predict(torch.rand(1, 3, 300, 200)).shape == (1, 300, 200)

@@ -375,7 +375,7 @@ class ClassImages(CutData):
             self.classes = list(shapes.CLASSES[1:])
             generator = np.random.default_rng(self.seed)
             drawn = shapes.draw_scenes(
-                self.scenes + self.test_count, 3 * self.size // 2, generator, most=1, sides=(0.3, 0.65)
+                self.scenes + self.test_count, 3 * self.size // 2, generator, most=1, sides=(0.5, 0.9)
             )
             found = [(scene.image, int(scene.labels.max()) - 1) for scene in drawn]
             self.train_items: list[tuple[Any, int]] = found[: self.scenes]

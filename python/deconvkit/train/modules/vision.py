@@ -24,20 +24,25 @@ _WHOLE = 60  # scenes that are segmented whole
 
 
 class _Vision(Recipe):
-    """SGD with momentum, weight decay on all but biases and normalisations, and steps down of its rate.
+    """Weight decay on all but biases and normalisations, and steps down of the learning rate.
 
     Args:
+        optimizer: "sgd", with momentum 0.9, or "adam".
         learning_rate: of the beginning.
         milestones: epochs behind which the rate becomes a fifth.
-        weight_decay: of weights.
+        weight_decay: of weights; Adam's is apart from the gradient.
     """
 
     network: Any
 
-    def __init__(self, learning_rate: float, milestones: Sequence[int], weight_decay: float) -> None:
+    def __init__(
+        self, optimizer: str, learning_rate: float, milestones: Sequence[int], weight_decay: float
+    ) -> None:
         super().__init__()
-        self.learning_rate, self.milestones = learning_rate, list(milestones)
-        self.weight_decay = weight_decay
+        if optimizer not in ("sgd", "adam"):
+            raise ValueError(f"optimizer: expected 'sgd' or 'adam', got {optimizer!r}")
+        self.optimizer, self.learning_rate = optimizer, learning_rate
+        self.milestones, self.weight_decay = list(milestones), weight_decay
 
     @property
     def data(self) -> Any:
@@ -45,13 +50,17 @@ class _Vision(Recipe):
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> Any:
-        """SGD, and its rate."""
+        """The optimiser, and its rate."""
         parameters = list(self.network.parameters())
         groups = [
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.SGD(groups, self.learning_rate, momentum=0.9)
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.SGD(groups, self.learning_rate, momentum=0.9)
+            if self.optimizer == "sgd"
+            else torch.optim.AdamW(groups, self.learning_rate)
+        )
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, 0.2)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
@@ -76,7 +85,8 @@ class VGGRecipe(_Vision):
         depth: 16 or 19.
         width: channels of the first stage, 64 in the paper.
         dropout: of the linear layers.
-        learning_rate: of SGD.
+        optimizer: "sgd", with momentum 0.9, or "adam".
+        learning_rate: of the beginning.
         milestones: epochs behind which the rate becomes a fifth.
         weight_decay: of weights.
     """
@@ -86,11 +96,12 @@ class VGGRecipe(_Vision):
         depth: int = 16,
         width: int = 4,
         dropout: float = 0.5,
+        optimizer: str = "sgd",
         learning_rate: float = 0.01,
         milestones: Sequence[int] = (),
         weight_decay: float = 5e-4,
     ) -> None:
-        super().__init__(learning_rate, milestones, weight_decay)
+        super().__init__(optimizer, learning_rate, milestones, weight_decay)
         self.depth, self.width, self.dropout = depth, width, dropout
 
     def setup(self, stage: str) -> None:
@@ -136,7 +147,8 @@ class DeconvNetRecipe(_Vision):
         width: channels of the first stage, 64 in the paper.
         unpooling: "switches", or "fixed" for comparison.
         encoder_weights: a model.pt of the recipe "vgg", or torchvision's file, of VGG-16 of this width.
-        learning_rate: of SGD.
+        optimizer: "sgd", with momentum 0.9, or "adam".
+        learning_rate: of the beginning.
         milestones: epochs behind which the rate becomes a fifth.
         weight_decay: of weights.
     """
@@ -146,11 +158,12 @@ class DeconvNetRecipe(_Vision):
         width: int = 4,
         unpooling: str = "switches",
         encoder_weights: str | None = None,
+        optimizer: str = "sgd",
         learning_rate: float = 0.01,
         milestones: Sequence[int] = (),
         weight_decay: float = 5e-4,
     ) -> None:
-        super().__init__(learning_rate, milestones, weight_decay)
+        super().__init__(optimizer, learning_rate, milestones, weight_decay)
         self.width, self.unpooling, self.encoder_weights = width, unpooling, encoder_weights
 
     def setup(self, stage: str) -> None:
