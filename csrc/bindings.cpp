@@ -27,19 +27,6 @@ bool pool(const TensorRef& a, const TensorRef& b, const TensorRef& c, const Pair
   return (kernels().*Op)(a, b, c, shape, threads);
 }
 
-ConvShape conv_shape(const TensorRef& small, const TensorRef& large, const TensorRef& weight,
-                     const Pair& stride, const Pair& padding, const Pair& dilation, int64_t groups) {
-  const ConvShape shape = {
-      small.size[0],
-      small.size[1],
-      large.size[1],
-      groups,
-      {small.size[2], large.size[2], weight.size[2], stride[0], padding[0], dilation[0]},
-      {small.size[3], large.size[3], weight.size[3], stride[1], padding[1], dilation[1]}};
-  guard::convolution(small, large, weight, shape);
-  return shape;
-}
-
 // All that the transform of a weight depends on; both sides are of one pixel.
 ConvShape weight_shape(const TensorRef& weight, const Pair& stride, const Pair& padding, const Pair& dilation,
                        int64_t groups) {
@@ -63,7 +50,7 @@ void convolution(const TensorRef& input, const TensorRef& weight, const TensorRe
                  const TensorRef& transformed) {
   const TensorRef in = of_height(input), w = of_height(weight), out = of_height(output);
   const ConvShape shape =
-      conv_shape(Transposed ? in : out, Transposed ? out : in, w, stride, padding, dilation, groups);
+      guard::conv_shape(Transposed ? in : out, Transposed ? out : in, w, stride, padding, dilation, groups);
   guard::epilogue(bias, out, activation, algorithm);
   if (transformed) {
     guard::transformed(transformed, w.dtype, kernels().conv_transformed_size(Transposed, w.dtype, shape));
@@ -128,7 +115,7 @@ PYBIND11_MODULE(_C, m) {
       [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,
          const Pair& padding, const Pair& dilation, int64_t groups, int algorithm, int threads) {
         const TensorRef s = of_height(small), l = of_height(large), w = of_height(grad_weight);
-        const ConvShape shape = conv_shape(s, l, w, stride, padding, dilation, groups);
+        const ConvShape shape = guard::conv_shape(s, l, w, stride, padding, dilation, groups);
         guard::epilogue({}, w, 0, algorithm);
         kernels().conv_weight_grad(s, l, w, shape, static_cast<ConvAlgorithm>(algorithm), threads);
       },

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "cuda/kernels.h"
+#include "geometry/conv_tiles.h"
 #include "guard.h"
 #include "tensor_ref_caster.h"
 
@@ -47,6 +48,23 @@ bool pool(const TensorRef& a, const TensorRef& b, const TensorRef& c, const Pair
   return true;
 }
 
+// As convolution() of bindings.cpp.
+using Convolution = void (*)(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
+                             const ConvShape&, const ConvOptions&, const cuda::Stream&);
+template <Convolution Op, bool Transposed>
+void convolution(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                 const TensorRef& output, const Pair& stride, const Pair& padding, const Pair& dilation,
+                 int64_t groups, int activation, double slope, int algorithm, const cuda::Stream& stream,
+                 const TensorRef& transformed) {
+  guard::require(!transformed, "no transformed weight");
+  const TensorRef in = of_height(input), w = of_height(weight), out = of_height(output);
+  const ConvShape shape =
+      guard::conv_shape(Transposed ? in : out, Transposed ? out : in, w, stride, padding, dilation, groups);
+  guard::epilogue(bias, out, activation, algorithm);
+  Op(in, w, bias, out, shape,
+     {static_cast<Activation>(activation), slope, static_cast<ConvAlgorithm>(algorithm)}, stream);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C_cuda, m) {
@@ -60,6 +78,32 @@ PYBIND11_MODULE(_C_cuda, m) {
   m.attr("architectures") = DECONVKIT_CUDA_ARCHS;  // compute capabilities, PTX of the last too
   m.def("registered_kernels", &cuda::registered_kernels);
   m.def("prepare", &cuda::prepare, py::arg("device"), no_gil);
+
+  m.def("conv_transpose2d", &convolution<cuda::conv_transpose2d, true>, no_gil);
+  m.def("conv2d", &convolution<cuda::conv2d, false>, no_gil);
+  m.def(
+      "conv_weight_grad_workspace_size",
+      [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,
+         const Pair& padding, const Pair& dilation, int64_t groups) {
+        const TensorRef w = of_height(grad_weight);
+        return conv_weight_grad_workspace_size(
+            guard::conv_shape(of_height(small), of_height(large), w, stride, padding, dilation, groups),
+            w.dtype);
+      },
+      no_gil);
+  m.def(
+      "conv_weight_grad",
+      [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,
+         const Pair& padding, const Pair& dilation, int64_t groups, int algorithm, const TensorRef& workspace,
+         const cuda::Stream& stream) {
+        const TensorRef s = of_height(small), l = of_height(large), w = of_height(grad_weight);
+        const ConvShape shape = guard::conv_shape(s, l, w, stride, padding, dilation, groups);
+        guard::epilogue({}, w, 0, algorithm);
+        guard::require(guard::are_numbers(workspace, conv_weight_grad_workspace_size(shape, w.dtype), true),
+                       "a workspace of as many float64 as conv_weight_grad_workspace_size says");
+        cuda::conv_weight_grad(s, l, w, shape, workspace, stream);
+      },
+      no_gil);
 
   m.def("max_pool2d_with_switches", &pool<cuda::max_pool2d_with_switches, 0, 1, 2>, no_gil);
   m.def("max_pool2d_backward", &pool<cuda::max_pool2d_backward, 2, 0, 1>, no_gil);

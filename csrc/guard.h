@@ -2,6 +2,7 @@
 // (ValueError) instead of being read or written outside their memory. ops/<op>.py has checked the arguments
 // of a public call, with messages for the user; this is for torch.ops.deconvkit.* called directly.
 #pragma once
+#include <array>
 #include <stdexcept>
 #include <string>
 
@@ -62,6 +63,21 @@ inline void convolution(const TensorRef& small, const TensorRef& large, const Te
                 a.kernel <= (int64_t{1} << 62) / a.dilation,
             "a stride, padding and dilation that int64 can hold");
   }
+}
+
+// The shape of a call, which has passed.
+inline ConvShape conv_shape(const TensorRef& small, const TensorRef& large, const TensorRef& weight,
+                            const std::array<int64_t, 2>& stride, const std::array<int64_t, 2>& padding,
+                            const std::array<int64_t, 2>& dilation, int64_t groups) {
+  const ConvShape shape = {
+      small.size[0],
+      small.size[1],
+      large.size[1],
+      groups,
+      {small.size[2], large.size[2], weight.size[2], stride[0], padding[0], dilation[0]},
+      {small.size[3], large.size[3], weight.size[3], stride[1], padding[1], dilation[1]}};
+  convolution(small, large, weight, shape);
+  return shape;
 }
 
 inline void epilogue(const TensorRef& bias, const TensorRef& output, int activation, int algorithm) {

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "cpu/conv.h"
+#include "conv_options.h"
 #include "cpu/pack.h"
 #include "geometry/phases.h"
 #include "tensor_ref.h"

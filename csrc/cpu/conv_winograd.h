@@ -1,6 +1,6 @@
 // The Winograd algorithm of the three convolution kernels. Included by per-ISA kernel files only.
 #pragma once
-#include "cpu/conv.h"
+#include "conv_options.h"
 #include "cpu/simd.h"
 #include "geometry/conv_shape.h"
 #include "tensor_ref.h"

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "cpu/conv.h"
+#include "conv_options.h"
 #include "cpu/simd.h"
 #include "cpu/transpose.h"
 #include "cpu/vector_math.h"

@@ -5,7 +5,7 @@
 #pragma once
 #include <cstdint>
 
-#include "cpu/conv.h"
+#include "conv_options.h"
 #include "geometry/conv_shape.h"
 #include "geometry/pool_shape.h"
 #include "tensor_ref.h"

@@ -16,7 +16,7 @@
 // between points are padded by a cache line: with powers of two all of a tile's points would fall into one
 // cache set.
 #pragma once
-#include "cpu/conv.h"
+#include "conv_options.h"
 #include "cpu/epilogue.h"
 #include "cpu/parallel.h"
 #include "cpu/strip.h"

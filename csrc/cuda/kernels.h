@@ -2,7 +2,9 @@
 // lie in the memory of the stream's device. Nothing is allocated and nothing waited for: workspaces come from
 // the caller. A switch that points outside its window is skipped.
 #pragma once
+#include "conv_options.h"
 #include "cuda/device.h"
+#include "geometry/conv_shape.h"
 #include "geometry/pool_shape.h"
 #include "tensor_ref.h"
 
@@ -30,5 +32,15 @@ void sparse_kl_from_sums(const TensorRef& sums, const TensorRef& samples, const 
                          const TensorRef& workspace, const Stream& stream);
 void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
                              const TensorRef& grad_penalty, const TensorRef& grad_z, const Stream& stream);
+
+// The convolution family: contracts as in cpu/kernels.h; every algorithm is the direct sum. workspace: as
+// many doubles as conv_weight_grad_workspace_size() says (geometry/conv_tiles.h).
+void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                      const TensorRef& output, const ConvShape& shape, const ConvOptions& options,
+                      const Stream& stream);
+void conv2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias, const TensorRef& output,
+            const ConvShape& shape, const ConvOptions& options, const Stream& stream);
+void conv_weight_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+                      const ConvShape& shape, const TensorRef& workspace, const Stream& stream);
 
 }  // namespace deconvkit::cuda

@@ -2,14 +2,24 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "cuda/device.h"
 #include "cuda/steps.cuh"
 #include "geometry/launch_plan.h"
 
 namespace deconvkit::cuda {
 
+// Blocks that must be resident on a multiprocessor at once, which bounds the registers; 0: as ptxas thinks,
+// which may mean a few bytes spilled for one block more.
+template <class Kernel, class = void>
+constexpr int kResident = 0;
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads) run_steps(const __grid_constant__ Kernel kernel) {
+constexpr int kResident<Kernel, std::void_t<decltype(Kernel::kResident)>> = Kernel::kResident;
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, kResident<Kernel>)
+    run_steps(const __grid_constant__ Kernel kernel) {
   extern __shared__ __align__(16) unsigned char memory[];
   auto& shared = *reinterpret_cast<typename Kernel::Shared*>(memory);
   typename Kernel::Own own;

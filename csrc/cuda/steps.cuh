@@ -2,10 +2,10 @@
 //
 // A kernel is a struct that holds its arguments and has
 //   static constexpr int kThreads     threads of a block
-//   struct Shared                     what the threads of a block share (may be empty)
-//   struct Own                        what a thread keeps from step to step (may be empty)
-//   int64_t steps(int64_t block, int64_t blocks) const
-//   void step(int64_t i, const Place&, Shared&, Own&) const       DECONVKIT_HD both
+//   static constexpr int kResident    if it needs many registers: blocks resident on a multiprocessor at
+//   least struct Shared                     what the threads of a block share (may be empty) struct Own what
+//   a thread keeps from step to step (may be empty) int64_t steps(int64_t block, int64_t blocks) const void
+//   step(int64_t i, const Place&, Shared&, Own&) const       DECONVKIT_HD both
 // Between two steps all threads of a block meet; within a step none reads what another writes. On the GPU the
 // wrapper in launch.cuh calls the steps with __syncthreads() between; on the CPU tests/native/cuda_host.h
 // loops over blocks and threads, in any order. All results leave through the stores of number.cuh.

@@ -6,23 +6,12 @@
 #pragma once
 #include "cuda/number.cuh"
 #include "cuda/steps.cuh"
+#include "cuda/view.cuh"
 #include "geometry/divisor.h"
 #include "geometry/launch_plan.h"
 #include "geometry/switches.h"
 
 namespace deconvkit::cuda {
-
-template <class T>
-struct View {
-  T* data;
-  int64_t n, c, h, w;  // strides
-
-  explicit View(const TensorRef& t)
-      : data(t.as<T>()), n(t.stride[0]), c(t.stride[1]), h(t.stride[2]), w(t.stride[3]) {}
-  DECONVKIT_HD T* at(int64_t in, int64_t ic, int64_t ih, int64_t iw) const {
-    return data + in * n + ic * c + ih * h + iw * w;
-  }
-};
 
 enum class Way { kSingle, kChannels, kPairs };
 
@@ -82,9 +71,6 @@ struct Items {
     return {n, plane - n * by_c.d, h, i.column * group, i.valid};
   }
 };
-
-// Whether channels are innermost in memory.
-inline bool channels_innermost(const TensorRef& t) { return t.size[1] > 1 && t.stride[1] < t.stride[3]; }
 
 // Calls body(item) for the items of this thread: tile by tile, as many blocks as there are.
 template <class Body>

@@ -56,6 +56,20 @@ struct GatherAxis {
   DECONVKIT_HD constexpr int64_t cells(int64_t phase) const {
     return (out - phase + out_step - 1) / out_step;
   }
+  // The taps of a transposed convolution's phase are this many kernel cells apart.
+  DECONVKIT_HD constexpr int64_t period() const {
+    int64_t common = out_step, b = dilation;
+    while (b) {
+      const int64_t r = common % b;
+      common = b;
+      b = r;
+    }
+    return out_step / common;
+  }
+  // No phase has more taps.
+  DECONVKIT_HD constexpr int64_t most_taps() const {
+    return transposed ? (kernel - 1) / period() + 1 : kernel;
+  }
   // Input index that cell q reads through a tap.
   DECONVKIT_HD constexpr int64_t input(int64_t q, int64_t offset) const { return q * in_step + offset; }
 
@@ -64,15 +78,7 @@ struct GatherAxis {
     PhaseTaps t;
     if (transposed) {
       // Kernel cells k with k·dilation ≡ phase + padding modulo out_step.
-      const int64_t s = out_step;
-      int64_t period = s, b = dilation;
-      while (b) {
-        const int64_t r = period % b;
-        period = b;
-        b = r;
-      }
-      const int64_t common = period;
-      period = s / common;
+      const int64_t s = out_step, period = this->period();
       int64_t first = 0;
       while (first < period && first < kernel && (phase + padding - first * dilation) % s != 0) ++first;
       if (first >= period || first >= kernel) return t;
@@ -80,7 +86,7 @@ struct GatherAxis {
       t.kernel = first + (t.count - 1) * period;
       t.kernel_step = -period;
       t.offset = (phase + padding - t.kernel * dilation) / s;
-      t.offset_step = dilation / common;
+      t.offset_step = dilation / (s / period);
     } else {
       t.count = kernel;
       t.kernel_step = 1;

@@ -14,6 +14,51 @@ architectures: str
 def versions() -> list[int]: ...
 def registered_kernels() -> int: ...
 def prepare(device: int) -> None: ...
+def conv_transpose2d(
+    input: Ref,
+    weight: Ref,
+    bias: Ref | None,
+    output: Ref,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    activation: int,
+    slope: float,
+    algorithm: int,
+    stream: Stream,
+    transformed: None,
+) -> None: ...
+def conv2d(
+    input: Ref,
+    weight: Ref,
+    bias: Ref | None,
+    output: Ref,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    activation: int,
+    slope: float,
+    algorithm: int,
+    stream: Stream,
+    transformed: None,
+) -> None: ...
+def conv_weight_grad_workspace_size(
+    small: Ref, large: Ref, grad_weight: Ref, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> int: ...
+def conv_weight_grad(
+    small: Ref,
+    large: Ref,
+    grad_weight: Ref,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    algorithm: int,
+    workspace: Ref | None,
+    stream: Stream,
+) -> None: ...
 def max_pool2d_with_switches(
     input: Ref,
     output: Ref,

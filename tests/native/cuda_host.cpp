@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "cuda/by_switches.cuh"
+#include "cuda/conv_gather.cuh"
+#include "cuda/conv_weight_grad.cuh"
 #include "cuda/max_pool2d.cuh"
 #include "cuda/sparse_kl.cuh"
 
@@ -47,6 +49,31 @@ void expect_stored_once(std::initializer_list<const TensorRef*> outputs,
 }
 
 namespace {
+
+void conv2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias, const TensorRef& output,
+            const ConvShape& s, const ConvOptions& options, int) {
+  forget_stores();
+  cuda::conv2d(HostLauncher{}, input, weight, bias, output, s, options);
+  expect_stored_once({&output});
+}
+
+void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                      const TensorRef& output, const ConvShape& s, const ConvOptions& options, int) {
+  forget_stores();
+  cuda::conv_transpose2d(HostLauncher{}, input, weight, bias, output, s, options);
+  expect_stored_once({&output});
+}
+
+void conv_weight_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad,
+                      const ConvShape& s, ConvAlgorithm, int) {
+  std::vector<double> workspace(conv_weight_grad_workspace_size(s, grad.dtype), NAN);
+  forget_stores();
+  cuda::conv_weight_grad(HostLauncher{}, small, large, grad, s, workspace.data());
+  expect_stored_once({&grad}, workspace);
+}
+
+// There is no Winograd: every call is the direct sum.
+int64_t conv_transformed_size(bool, DType, const ConvShape&) { return 0; }
 
 // The entry as one of the CPU's table: runs it and counts its stores; `outputs` says how many tensors it
 // writes.
@@ -114,6 +141,10 @@ const Kernels& cuda_on_host() {
   static const Kernels table = [] {
     Kernels k{};
     k.isa = "cuda";
+    k.conv2d = conv2d;
+    k.conv_transpose2d = conv_transpose2d;
+    k.conv_transformed_size = conv_transformed_size;
+    k.conv_weight_grad = conv_weight_grad;
     k.max_pool2d_with_switches = max_pool2d_with_switches;
     k.max_pool2d_backward = max_pool2d_backward;
     k.max_pool2d_gather = max_pool2d_gather;

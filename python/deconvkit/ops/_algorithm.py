@@ -82,7 +82,7 @@ class Choice(NamedTuple):
 
 
 def is_on_another_device(p: Problem) -> bool:
-    """The native kernels compute on the CPU."""
+    """On CUDA deconvkit's plain tiles have not been measured against cuDNN for any shape."""
     return not p.on_cpu
 
 
@@ -163,7 +163,10 @@ def _multiplies_bfloat16(p: Problem) -> bool:
 
 # Measured on two Zen 4 cores over random shapes, torch in the same layout as the rival.
 _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
-    (is_on_another_device, Choice("torch", "deconvkit's convolutions compute on the CPU only")),
+    (
+        is_on_another_device,
+        Choice("torch", "deconvkit's own is not measured on this device"),
+    ),
     (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
     (convolves_few_channels, Choice("torch", "a first layer, or 8 channels or fewer: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),

@@ -28,8 +28,8 @@ Pair = tuple[int, int]
 Activation = str | tuple[str, float] | None
 
 ALGORITHMS = ("auto", "direct", "winograd", "torch")
-ALGORITHM_CODES = {"direct": 0, "winograd": 1}  # csrc/cpu/conv.h
-ACTIVATION_CODES = {"none": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4}  # csrc/cpu/conv.h
+ALGORITHM_CODES = {"direct": 0, "winograd": 1}  # csrc/conv_options.h
+ACTIVATION_CODES = {"none": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4}  # csrc/conv_options.h
 
 _ACTIVATIONS: dict[Any, tuple[str, float]] = {
     None: ("none", 0.0),

@@ -86,7 +86,7 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
     codes = common.ACTIVATION_CODES[activation], slope, common.ALGORITHM_CODES[algorithm]
     arguments = stride, padding, dilation, groups, *codes
     channels = common.out_channels(weight, groups, transposed)
-    allocate, ref, threads = common.allocate, library.ref, torch.get_num_threads
+    allocate, ref, lane = common.allocate, library.ref, library.lane
 
     def call(
         input: Tensor, weight: Tensor, bias: Tensor | None, transformed: library.Ref | None = None
@@ -98,17 +98,17 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
             None if bias is None else ref(bias),
             ref(output),
             *arguments,
-            threads(),
+            lane(input),
             transformed,
         )
         return output
 
-    if algorithm != "winograd":
+    if algorithm != "winograd" or not input.is_cpu:  # on CUDA it is the direct sum
         return Plan(call, call)
     kept = KeptWeights(transposed, stride, padding, dilation, groups)
 
     def inference(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return call(input, weight, bias, library.optional_ref(kept.get(weight, threads())))
+        return call(input, weight, bias, library.optional_ref(kept.get(weight, lane(input))))
 
     return Plan(call, inference)
 

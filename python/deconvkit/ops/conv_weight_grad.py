@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deconvkit.ops import _convolution as common
@@ -62,17 +61,14 @@ def _impl(
         )
         return common.in_layout_of(blank, result)
     output = _allocate(small, large, kernel_size, stride, padding, dilation, groups, channels_last, algorithm)
-    library.native(small).conv_weight_grad(
-        library.ref(small),
-        library.ref(large),
-        library.ref(output),
-        stride,
-        padding,
-        dilation,
-        groups,
-        common.ALGORITHM_CODES[algorithm],
-        torch.get_num_threads(),
-    )
+    native, geometry = library.native(small), (stride, padding, dilation, groups)
+    sides = library.ref(small), library.ref(large), library.ref(output)
+    arguments = *sides, *geometry, common.ALGORITHM_CODES[algorithm]
+    if small.is_cpu:
+        native.conv_weight_grad(*arguments, library.lane(small))
+        return output
+    workspace = library.scratch(small, native.conv_weight_grad_workspace_size(*sides, *geometry))
+    native.conv_weight_grad(*arguments, library.ref(workspace), library.lane(small))
     return output
 
 

@@ -131,6 +131,8 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     reason = "it was asked for"
     if algorithm == "auto":
         algorithm, reason = _algorithm.choose(problem)
+    elif algorithm == "winograd" and not on_cpu:
+        algorithm, reason = "direct", "winograd was asked for, and computes on the CPU only"
     elif algorithm == "winograd" and not _C.has_winograd(
         "transpose" in name, problem.small, problem.large, problem.kernel, stride, padding, dilation
     ):
