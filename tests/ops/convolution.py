@@ -117,7 +117,7 @@ WIDE = {
     "tiles 3x3": Case(5, (5, 6), (33, 31), (3, 3), padding=(1, 1)),
     "tiles 4x4 s2": Case(3, (6, 5), (41, 37), (4, 4), (2, 2), (1, 1)),
     "tiles of vocoders": Case(1, (20, 17), (1, 1400), (1, 4), (1, 2), (0, 1)),
-    "phases merged": Case(1, (21, 21), (9, 7), (16, 16), (8, 8), (4, 4)),
+    "phases merged": Case(1, (21, 21), (9, 8), (16, 16), (8, 8), (4, 4)),
     "phases merged unevenly": Case(3, (35, 18), (6, 11), (4, 6), (2, 3), (0, 0), (1, 2)),
     "both, many in": Case(2, (130, 20), (50, 47), (3, 3), padding=(1, 1)),
     "both, many out": Case(2, (18, 140), (46, 51), (3, 3), padding=(1, 1)),
