@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "expect.h"
 #include "geometry/conv_shape.h"
 #include "geometry/divisor.h"
 #include "geometry/launch_plan.h"
@@ -18,17 +19,6 @@
 using namespace deconvkit;
 
 namespace {
-
-int failed = 0;
-
-#define EXPECT(condition, ...)                                    \
-  do {                                                            \
-    if (!(condition) && ++failed <= 10) {                         \
-      std::printf("%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-      std::printf(__VA_ARGS__);                                   \
-      std::printf("\n");                                          \
-    }                                                             \
-  } while (0)
 
 // The same of the phases of the direct algorithm, `fine` of them in one.
 void check_gather_axis(const ConvAxis& c, bool transposed, int64_t fine) {

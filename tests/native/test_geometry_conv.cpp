@@ -7,22 +7,12 @@
 #include <tuple>
 #include <vector>
 
+#include "expect.h"
 #include "geometry/conv_tiles.h"
 
 using namespace deconvkit;
 
 namespace {
-
-int failed = 0;
-
-#define EXPECT(condition, ...)                                    \
-  do {                                                            \
-    if (!(condition) && ++failed <= 10) {                         \
-      std::printf("%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-      std::printf(__VA_ARGS__);                                   \
-      std::printf("\n");                                          \
-    }                                                             \
-  } while (0)
 
 #define AXIS "%lld <-> %lld kernel %lld stride %lld padding %lld dilation %lld"
 #define AXIS_ARGS(a)                                                                        \
