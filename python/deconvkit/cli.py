@@ -9,8 +9,10 @@ Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 interrupted
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -160,7 +162,7 @@ def _verb_arguments(verb: str, parser: ArgumentParser) -> None:
         "proposals": {"type": NonNegativeInt, "default": 0},
         "boxes": {"type": str, "metavar": "FILE"},
         "ensemble": {"type": str, "metavar": "FILE"},
-        "crf": {"type": bool, "default": False},
+        "crf": {"action": "store_true"},
     }
     for option in VERBS[verb].options:
         add(f"--{option}", **kinds[option], help=OPTIONS[option])
@@ -254,7 +256,11 @@ def _parser() -> ArgumentParser:
 
     def make(description: str, examples: str, **options: Any) -> ArgumentParser:
         return ArgumentParser(
-            description=description, epilog=f"examples:\n{examples}", formatter_class=Formatter, **options
+            description=description,
+            epilog=f"examples:\n{examples}",
+            formatter_class=Formatter,
+            exit_on_error=False,
+            **options,
         )
 
     parser = make(
@@ -303,6 +309,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except CommandError as error:
         return _fail(name, str(error), error.code)
+    except ArgumentError as error:
+        # jsonargparse's 'Parser key "layer_name": Not of type ...', by the name that the user wrote
+        key = re.match(r'Parser key "([\w.]+)": *(.*)', message := " ".join(str(error).split()))
+        return _fail(name, f"--{key[1].replace('_', '-')}: {key[2]}" if key else message, 2)
     except ValueError as error:
         if not str(error).startswith("DECONVKIT_ISA:"):
             raise

@@ -71,7 +71,7 @@ VERBS = {
         ("input", "names", "proposals", "boxes", "ensemble", "crf"),
         (
             "--checkpoint runs/deconvnet/model.pt --input street.jpg --out pictures",
-            "--checkpoint runs/deconvnet/model.pt --input cat.jpg --proposals 50 --crf true --out pictures",
+            "--checkpoint runs/deconvnet/model.pt --input cat.jpg --proposals 50 --crf --out pictures",
         ),
     ),
     "visualize": Verb(
