@@ -15,7 +15,7 @@ CLASSES = ("background", "disc", "square", "triangle", "star")
 
 _FINE = 4  # lines of a mask for each of the image
 _TRIES = 12  # to find a free place
-_HUES = 0.07  # of the circle of hues, the spread within a class; their means are a quarter apart
+_HUES = 0.05  # of the circle of hues, the spread within a class; their means are a quarter apart
 
 
 def draw_scenes(
@@ -23,14 +23,15 @@ def draw_scenes(
     size: int,
     generator: np.random.Generator,
     *,
-    most: int = 4,
-    sides: tuple[float, float] = (0.15, 0.65),
+    most: int = 3,
+    sides: tuple[float, float] = (0.25, 0.65),
     ring: bool = False,
     photographs: Sequence[Bytes] | None = None,
 ) -> list[Scene]:
     """Scenes of one to ``most`` shapes, of all sizes, turned, coloured and shaded, on crops of photographs.
 
-    A class has its outline, and leans to hues that overlap with its neighbours' and are the photographs' too.
+    A class has its outline, and leans to hues that hardly overlap with its neighbours' but are the
+    photographs' too.
 
     Args:
         count: scenes.
@@ -112,10 +113,10 @@ def _surface(label: int, behind: NDArray[np.float32], generator: np.random.Gener
     pure = np.clip(np.minimum(ramps, 4 - ramps), 0, 1)
     colours = 255 * values[:, None] * (1 - saturations[:, None] * pure)
     distances = np.linalg.norm(colours - mean, axis=1)
-    colour = colours[int(np.argmax(distances > 80))]  # the first that is far enough
+    colour = colours[int(np.argmax(distances > 100))]  # the first that is far enough
     side = behind.shape[0]
     ramp = np.linspace(-1, 1, side)
     down, across = generator.uniform(-25, 25, 2)
     shade = down * ramp[:, None] + across * ramp
-    noise = generator.normal(0, 8, (side, side))
+    noise = generator.normal(0, 3, (side, side))
     return (colour + (shade + noise)[..., None]).clip(0, 255).astype(np.float32)

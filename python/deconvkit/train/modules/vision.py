@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from deconvkit.losses import IGNORED, pixel_cross_entropy
@@ -94,7 +94,7 @@ class VGGRecipe(_Vision):
     def __init__(
         self,
         depth: int = 16,
-        width: int = 4,
+        width: int = 8,
         dropout: float = 0.5,
         optimizer: str = "sgd",
         learning_rate: float = 0.01,
@@ -143,6 +143,9 @@ class VGGRecipe(_Vision):
 class DeconvNetRecipe(_Vision):
     """DeconvNet, in the data's two stages.
 
+    All weights but the score's begin with a variance of 2 by inputs (He et al. 2015): the paper's N(0, 0.01)
+    suits the width of its own.
+
     Args:
         width: channels of the first stage, 64 in the paper.
         unpooling: "switches", or "fixed" for comparison.
@@ -155,7 +158,7 @@ class DeconvNetRecipe(_Vision):
 
     def __init__(
         self,
-        width: int = 4,
+        width: int = 8,
         unpooling: str = "switches",
         encoder_weights: str | None = None,
         optimizer: str = "sgd",
@@ -172,6 +175,9 @@ class DeconvNetRecipe(_Vision):
             return
         classes = len(self.data.classes)
         self.network = DeconvNet(classes, self.width, self.data.size, self.unpooling)
+        for module in self.network.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and module is not self.network.score:
+                nn.init.kaiming_normal_(module.weight)
         if self.encoder_weights is not None:
             from deconvkit.train.checkpoint import load_model
 
