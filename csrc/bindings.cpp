@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "cpu/isa.h"
+#include "geometry/implicit_gemm.h"
 #include "geometry/winograd.h"
 #include "guard.h"
 #include "tensor_ref_caster.h"
@@ -79,6 +80,20 @@ PYBIND11_MODULE(_C, m) {
                               {small[1], large[1], kernel[1], stride[1], padding[1], dilation[1]}, transposed,
                               h, w);
   });
+
+  // The same of the algorithm of CUDA's tensor cores, for elements of so many bytes.
+  m.def("has_implicit_gemm",
+        [](bool transposed, int element_bytes, int64_t small_channels, int64_t large_channels,
+           const Pair& small, const Pair& large, const Pair& kernel, const Pair& stride, const Pair& padding,
+           const Pair& dilation, int64_t groups) {
+          const ConvShape shape = {1,
+                                   small_channels,
+                                   large_channels,
+                                   groups,
+                                   {small[0], large[0], kernel[0], stride[0], padding[0], dilation[0]},
+                                   {small[1], large[1], kernel[1], stride[1], padding[1], dilation[1]}};
+          return element_bytes <= 4 && GemmTiles(shape, transposed, element_bytes, false).serves();
+        });
 
   m.def("max_pool2d_with_switches", &pool<&Kernels::max_pool2d_with_switches, 0, 1, 2>, no_gil);
   m.def("max_pool2d_backward", &pool<&Kernels::max_pool2d_backward, 2, 0, 1>, no_gil);

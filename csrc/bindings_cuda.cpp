@@ -50,19 +50,22 @@ bool pool(const TensorRef& a, const TensorRef& b, const TensorRef& c, const Pair
 
 // As convolution() of bindings.cpp.
 using Convolution = void (*)(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
-                             const ConvShape&, const ConvOptions&, const cuda::Stream&);
+                             const ConvShape&, const ConvOptions&, const TensorRef&, const cuda::Stream&);
 template <Convolution Op, bool Transposed>
 void convolution(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                  const TensorRef& output, const Pair& stride, const Pair& padding, const Pair& dilation,
                  int64_t groups, int activation, double slope, int algorithm, const cuda::Stream& stream,
-                 const TensorRef& transformed) {
-  guard::require(!transformed, "no transformed weight");
+                 const TensorRef& workspace) {
   const TensorRef in = of_height(input), w = of_height(weight), out = of_height(output);
   const ConvShape shape =
       guard::conv_shape(Transposed ? in : out, Transposed ? out : in, w, stride, padding, dilation, groups);
   guard::epilogue(bias, out, activation, algorithm);
-  Op(in, w, bias, out, shape,
-     {static_cast<Activation>(activation), slope, static_cast<ConvAlgorithm>(algorithm)}, stream);
+  const ConvOptions options = {static_cast<Activation>(activation), slope,
+                               static_cast<ConvAlgorithm>(algorithm)};
+  const int64_t doubles = cuda::conv_workspace_size(in, out, shape, options, Transposed);
+  guard::require(doubles == 0 || guard::are_numbers(workspace, doubles, true),
+                 "a workspace of as many float64 as conv_workspace_size says");
+  Op(in, w, bias, out, shape, options, workspace, stream);
 }
 
 }  // namespace
@@ -81,6 +84,19 @@ PYBIND11_MODULE(_C_cuda, m) {
 
   m.def("conv_transpose2d", &convolution<cuda::conv_transpose2d, true>, no_gil);
   m.def("conv2d", &convolution<cuda::conv2d, false>, no_gil);
+  m.def(
+      "conv_workspace_size",
+      [](bool transposed, const TensorRef& input, const TensorRef& weight, const TensorRef& output,
+         const Pair& stride, const Pair& padding, const Pair& dilation, int64_t groups, int algorithm) {
+        const TensorRef in = of_height(input), w = of_height(weight), out = of_height(output);
+        const ConvShape shape = guard::conv_shape(transposed ? in : out, transposed ? out : in, w, stride,
+                                                  padding, dilation, groups);
+        guard::epilogue({}, out, 0, algorithm);
+        ConvOptions options;
+        options.algorithm = static_cast<ConvAlgorithm>(algorithm);
+        return cuda::conv_workspace_size(in, out, shape, options, transposed);
+      },
+      no_gil);
   m.def(
       "conv_weight_grad_workspace_size",
       [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,

@@ -7,7 +7,9 @@ namespace deconvkit {
 // Applied to the output, after the bias. The numbers are those of python/deconvkit/ops/_arguments.py.
 enum class Activation : int32_t { kNone, kReLU, kLeakyReLU, kTanh, kSigmoid };
 
-enum class ConvAlgorithm : int32_t { kDirect, kWinograd };
+// Winograd's is the CPU's, implicit GEMMs are CUDA's; elsewhere, and where they do not serve, they are the
+// direct sum. kImplicitGemm computes float32 by three products of TF32, the last one by a single one.
+enum class ConvAlgorithm : int32_t { kDirect, kWinograd, kImplicitGemm, kImplicitGemmTF32 };
 
 struct ConvOptions {
   Activation activation = Activation::kNone;
@@ -16,5 +18,9 @@ struct ConvOptions {
   const void* transformed =
       nullptr;  // what conv_transform_weights made of the weight, if the caller keeps it
 };
+
+inline bool is_implicit_gemm(const ConvOptions& o) {
+  return o.algorithm == ConvAlgorithm::kImplicitGemm || o.algorithm == ConvAlgorithm::kImplicitGemmTF32;
+}
 
 }  // namespace deconvkit

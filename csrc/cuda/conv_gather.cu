@@ -3,16 +3,30 @@
 #include "cuda/launch.cuh"
 
 namespace deconvkit::cuda {
+namespace {
+
+void convolution(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                 const TensorRef& output, const ConvShape& shape, const ConvOptions& options, bool transposed,
+                 const TensorRef& workspace, const Stream& stream) {
+  if (is_implicit_gemm(options) &&
+      implicit_gemm(input, weight, bias, output, shape, options, transposed, workspace, stream)) {
+    return;
+  }
+  conv_gather(DeviceLauncher(stream), input, weight, bias, output, shape, options, transposed);
+}
+
+}  // namespace
 
 void conv2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias, const TensorRef& output,
-            const ConvShape& shape, const ConvOptions& options, const Stream& stream) {
-  conv2d(DeviceLauncher(stream), input, weight, bias, output, shape, options);
+            const ConvShape& shape, const ConvOptions& options, const TensorRef& workspace,
+            const Stream& stream) {
+  convolution(input, weight, bias, output, shape, options, false, workspace, stream);
 }
 
 void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                       const TensorRef& output, const ConvShape& shape, const ConvOptions& options,
-                      const Stream& stream) {
-  conv_transpose2d(DeviceLauncher(stream), input, weight, bias, output, shape, options);
+                      const TensorRef& workspace, const Stream& stream) {
+  convolution(input, weight, bias, output, shape, options, true, workspace, stream);
 }
 
 }  // namespace deconvkit::cuda

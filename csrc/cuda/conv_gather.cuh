@@ -18,11 +18,6 @@ struct ConvGather {
   using P = Product<C>;
   static constexpr int kThreads = P::kThreads, kResident = 2;
 
-  // The weight by the sides of the gather.
-  struct Weight {
-    const T* data;
-    int64_t group, in, out, h, w;  // strides
-  };
   struct Pixel {
     int64_t from, to;  // offsets of its image in the input, of itself in the output; to < 0: there is none
     int64_t h, w;      // input coordinates that a tap's offset is added to
@@ -36,7 +31,7 @@ struct ConvGather {
   using Own = typename P::Sums;
 
   View<const T> input;
-  Weight weight;
+  WeightView<T> weight;
   View<T> output;
   Epilogue<T> epilogue;
   GatherTiles tiles;
@@ -46,7 +41,7 @@ struct ConvGather {
   ConvGather(const TensorRef& in, const TensorRef& w, const TensorRef& bias, const TensorRef& out,
              const ConvShape& s, const ConvOptions& options, bool transposed)
       : input(in),
-        weight(view(w, s, transposed)),
+        weight(w, s, transposed),
         output(out),
         epilogue(bias, options),
         tiles(s, transposed),
@@ -82,13 +77,6 @@ struct ConvGather {
   }
 
  private:
-  static Weight view(const TensorRef& w, const ConvShape& s, bool transposed) {
-    const T* data = w.as<const T>();
-    const int64_t group = s.group_small() * w.stride[0];
-    if (transposed) return {data, group, w.stride[0], w.stride[1], w.stride[2], w.stride[3]};
-    return {data, group, w.stride[1], w.stride[0], w.stride[2], w.stride[3]};
-  }
-
   DECONVKIT_HD void begin(int64_t index, int32_t thread, Shared& shared) const {
     const GatherTiles::Tile tile = tiles.tile(index);
     if (thread == 0) {
@@ -140,19 +128,6 @@ void conv_gather(const Launch& launch, const TensorRef& input, const TensorRef& 
     const ConvGather<typename decltype(t)::type> kernel(input, weight, bias, output, s, options, transposed);
     launch(kernel, kernel.tiles.tiles());
   });
-}
-
-template <class Launch>
-void conv2d(const Launch& launch, const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
-            const TensorRef& output, const ConvShape& shape, const ConvOptions& options) {
-  conv_gather(launch, input, weight, bias, output, shape, options, false);
-}
-
-template <class Launch>
-void conv_transpose2d(const Launch& launch, const TensorRef& input, const TensorRef& weight,
-                      const TensorRef& bias, const TensorRef& output, const ConvShape& shape,
-                      const ConvOptions& options) {
-  conv_gather(launch, input, weight, bias, output, shape, options, true);
 }
 
 }  // namespace deconvkit::cuda

@@ -61,6 +61,12 @@ int64_t multiprocessors(int device) {
   return count;
 }
 
+int code_architecture(const void* kernel) {
+  cudaFuncAttributes attributes;
+  check(cudaFuncGetAttributes(&attributes, kernel), "a kernel could not be loaded");
+  return attributes.ptxVersion;
+}
+
 DeviceGuard::DeviceGuard(int device) : former_(device), changed_(false) {
   check(cudaGetDevice(&former_), "no current device");
   if (former_ == device) return;

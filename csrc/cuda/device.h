@@ -25,6 +25,8 @@ bool register_kernel(const void* address, int64_t shared);
 int registered_kernels();
 
 int64_t multiprocessors(int device);
+// The architecture that a kernel was compiled for, of those the current device can choose from: 90 for 9.0.
+int code_architecture(const void* kernel);
 
 // Throws std::runtime_error with the runtime's reason unless `status` (a cudaError_t) says success.
 void check(int status, const char* what);

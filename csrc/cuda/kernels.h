@@ -33,13 +33,20 @@ void sparse_kl_from_sums(const TensorRef& sums, const TensorRef& samples, const 
 void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef& z, const TensorRef& slope,
                              const TensorRef& grad_penalty, const TensorRef& grad_z, const Stream& stream);
 
-// The convolution family: contracts as in cpu/kernels.h; every algorithm is the direct sum. workspace: as
-// many doubles as conv_weight_grad_workspace_size() says (geometry/conv_tiles.h).
+// The convolution family: contracts as in cpu/kernels.h. Implicit GEMMs run where they serve, which
+// implicit_gemm() returns (implicit_gemm.cuh); all else is the direct sum. workspace: as many doubles as
+// conv_workspace_size() and conv_weight_grad_workspace_size() (geometry/conv_tiles.h) say.
+int64_t conv_workspace_size(const TensorRef& input, const TensorRef& output, const ConvShape& shape,
+                            const ConvOptions& options, bool transposed);
+bool implicit_gemm(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                   const TensorRef& output, const ConvShape& shape, const ConvOptions& options,
+                   bool transposed, const TensorRef& workspace, const Stream& stream);
 void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                       const TensorRef& output, const ConvShape& shape, const ConvOptions& options,
-                      const Stream& stream);
+                      const TensorRef& workspace, const Stream& stream);
 void conv2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias, const TensorRef& output,
-            const ConvShape& shape, const ConvOptions& options, const Stream& stream);
+            const ConvShape& shape, const ConvOptions& options, const TensorRef& workspace,
+            const Stream& stream);
 void conv_weight_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
                       const ConvShape& shape, const TensorRef& workspace, const Stream& stream);
 

@@ -17,17 +17,31 @@ constexpr int kResident = 0;
 template <class Kernel>
 constexpr int kResident<Kernel, std::void_t<decltype(Kernel::kResident)>> = Kernel::kResident;
 
+// The first architecture that has a kernel's instructions; code for an older one has no such kernel.
+template <class Kernel, class = void>
+constexpr int kLeastArchitecture = 0;
+template <class Kernel>
+constexpr int kLeastArchitecture<Kernel, std::void_t<decltype(Kernel::kLeastArchitecture)>> =
+    Kernel::kLeastArchitecture;
+#ifdef __CUDA_ARCH__
+constexpr int kArchitecture = __CUDA_ARCH__ / 10;
+#else
+constexpr int kArchitecture = 0;
+#endif
+
 template <class Kernel>
 __global__ void __launch_bounds__(Kernel::kThreads, kResident<Kernel>)
     run_steps(const __grid_constant__ Kernel kernel) {
-  extern __shared__ __align__(16) unsigned char memory[];
-  auto& shared = *reinterpret_cast<typename Kernel::Shared*>(memory);
-  typename Kernel::Own own;
-  const Place place{blockIdx.x, gridDim.x, static_cast<int32_t>(threadIdx.x)};
-  const int64_t steps = kernel.steps(place.block, place.blocks);
-  for (int64_t i = 0; i < steps; ++i) {
-    if (i) __syncthreads();
-    kernel.step(i, place, shared, own);
+  if constexpr (kArchitecture >= kLeastArchitecture<Kernel>) {
+    extern __shared__ __align__(16) unsigned char memory[];
+    auto& shared = *reinterpret_cast<typename Kernel::Shared*>(memory);
+    typename Kernel::Own own;
+    const Place place{blockIdx.x, gridDim.x, static_cast<int32_t>(threadIdx.x)};
+    const int64_t steps = kernel.steps(place.block, place.blocks);
+    for (int64_t i = 0; i < steps; ++i) {
+      if (i) __syncthreads();
+      kernel.step(i, place, shared, own);
+    }
   }
 }
 
@@ -55,6 +69,13 @@ class DeviceLauncher {
     run_steps<Kernel><<<static_cast<unsigned>(blocks), Kernel::kThreads, Entry<Kernel>::kShared,
                         static_cast<cudaStream_t>(stream_.handle)>>>(kernel);
     check(cudaGetLastError(), "a kernel could not be launched");
+  }
+
+  // Whether the code that this device runs has the kernel.
+  template <class Kernel>
+  bool can_run() const {
+    static_cast<void>(Entry<Kernel>::registered);
+    return code_architecture(Entry<Kernel>::address()) >= kLeastArchitecture<Kernel>;
   }
 
  private:

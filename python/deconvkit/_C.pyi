@@ -15,6 +15,19 @@ def select_isa(name: str) -> None: ...
 def has_winograd(
     transposed: bool, small: Pair, large: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> bool: ...
+def has_implicit_gemm(
+    transposed: bool,
+    element_bytes: int,
+    small_channels: int,
+    large_channels: int,
+    small: Pair,
+    large: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> bool: ...
 def max_pool2d_with_switches(
     input: Ref,
     output: Ref,

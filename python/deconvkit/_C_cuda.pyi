@@ -27,7 +27,7 @@ def conv_transpose2d(
     slope: float,
     algorithm: int,
     stream: Stream,
-    transformed: None,
+    workspace: Ref | None,
 ) -> None: ...
 def conv2d(
     input: Ref,
@@ -42,8 +42,19 @@ def conv2d(
     slope: float,
     algorithm: int,
     stream: Stream,
-    transformed: None,
+    workspace: Ref | None,
 ) -> None: ...
+def conv_workspace_size(
+    transposed: bool,
+    input: Ref,
+    weight: Ref,
+    output: Ref,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    algorithm: int,
+) -> int: ...
 def conv_weight_grad_workspace_size(
     small: Ref, large: Ref, grad_weight: Ref, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> int: ...

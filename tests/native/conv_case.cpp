@@ -20,14 +20,14 @@ ConvAxis any_axis(Random& random, int64_t largest) {
 
 }  // namespace
 
-ConvCase any_conv(Random& random) {
+ConvCase any_conv(Random& random, int64_t most_small, int64_t most_large) {
   ConvCase c;
   ConvShape& s = c.shape;
   s.batch = random.between(0, 3);
   s.groups = random.one_in(3) ? random.between(2, 3) : 1;
-  const int64_t most = random.one_in(4) ? 20 : 4;
-  s.small_channels = s.groups * random.between(1, most);
-  s.large_channels = s.groups * random.between(1, most);
+  const int64_t most = most_small ? most_small + most_large : random.one_in(4) ? 20 : 4;
+  s.small_channels = s.groups * random.between(1, most_small ? most_small : most);
+  s.large_channels = s.groups * random.between(1, most_large ? most_large : most);
   s.h = any_axis(random, 7);
   s.w = any_axis(random, most > 4 || random.one_in(3) ? 7 : 24);
   if (random.one_in(4)) s.w = s.h;
@@ -102,6 +102,11 @@ void check_sums(const Tensor& got, const std::vector<Sum>& sums, const Tensor& b
                 const ConvOptions& options, int64_t channel_stride, int64_t channels) {
   EXPECT(got.intact(), "wrote outside the output");
   const double rounding = got.dtype() == DType::kFloat64 ? 0x1p-53 : 0x1p-24;  // of the accumulator
+  // Of products that round their float32 operands: to 11 bits, or to twice as many.
+  const bool rounds = got.dtype() == DType::kFloat32 && is_implicit_gemm(options);
+  const double product = !rounds                                                 ? 0
+                         : options.algorithm == ConvAlgorithm::kImplicitGemmTF32 ? 0x1.01p-10
+                                                                                 : 0x1p-20;
   const double smallest = got.dtype() == DType::kFloat16 ? 0x1p-24 : 0;
   Sum most;  // Winograd's rounding errors are those of a whole tile
   for (const Sum& sum : sums) {
@@ -117,7 +122,8 @@ void check_sums(const Tensor& got, const std::vector<Sum>& sums, const Tensor& b
     if (bias.ref()) sum.add(bias.flat(i / channel_stride % channels));
     const double expected = activated(sum.value, options);
     const double tolerance = rounding * (static_cast<double>(sum.terms + 2) * sum.magnitude + 8) +
-                             epsilon_of(got.dtype()) * std::fabs(expected) + smallest;
+                             product * sum.magnitude + epsilon_of(got.dtype()) * std::fabs(expected) +
+                             smallest;
     EXPECT(std::fabs(got.flat(i) - expected) <= tolerance, "element %d: expected %.9g +- %.1g, got %.9g",
            int(i), expected, tolerance, got.flat(i));
   }

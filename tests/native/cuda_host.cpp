@@ -50,17 +50,16 @@ void expect_stored_once(std::initializer_list<const TensorRef*> outputs,
 
 namespace {
 
-void conv2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias, const TensorRef& output,
-            const ConvShape& s, const ConvOptions& options, int) {
+// As the entries of the module (csrc/cuda/conv_gather.cu).
+template <bool Transposed>
+void convolution(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                 const TensorRef& output, const ConvShape& s, const ConvOptions& options, int) {
+  if (is_implicit_gemm(options) &&
+      implicit_gemm_on_host(input, weight, bias, output, s, options, Transposed)) {
+    return;
+  }
   forget_stores();
-  cuda::conv2d(HostLauncher{}, input, weight, bias, output, s, options);
-  expect_stored_once({&output});
-}
-
-void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
-                      const TensorRef& output, const ConvShape& s, const ConvOptions& options, int) {
-  forget_stores();
-  cuda::conv_transpose2d(HostLauncher{}, input, weight, bias, output, s, options);
+  cuda::conv_gather(HostLauncher{}, input, weight, bias, output, s, options, Transposed);
   expect_stored_once({&output});
 }
 
@@ -141,8 +140,8 @@ const Kernels& cuda_on_host() {
   static const Kernels table = [] {
     Kernels k{};
     k.isa = "cuda";
-    k.conv2d = conv2d;
-    k.conv_transpose2d = conv_transpose2d;
+    k.conv2d = convolution<false>;
+    k.conv_transpose2d = convolution<true>;
     k.conv_transformed_size = conv_transformed_size;
     k.conv_weight_grad = conv_weight_grad;
     k.max_pool2d_with_switches = max_pool2d_with_switches;

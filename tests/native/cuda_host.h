@@ -11,10 +11,23 @@
 
 namespace deconvkit::testing {
 
+// Asynchronous copies (csrc/cuda/async_copy.cuh): in every other block they land at once, in the others not
+// before their thread waits for them. A block begins with none, and must not end with any in flight.
+void begin_copies(int32_t threads);
+void copying_thread(int32_t thread);
+void expect_no_copies();
+
 // A grid of at most kBlocks blocks: fewer than there are tiles, so that blocks loop. Blocks and threads run
 // now forwards, now backwards: no result may depend on their order.
 struct HostLauncher {
   static constexpr int64_t kBlocks = 5;
+  static inline int architecture = 90;  // that the launches pretend
+
+  // Whether that has the kernel's instructions.
+  template <class Kernel>
+  bool can_run() const {
+    return architecture >= least_architecture<Kernel>(nullptr);
+  }
 
   template <class Kernel>
   void operator()(const Kernel& kernel, int64_t tiles) const {
@@ -22,12 +35,24 @@ struct HostLauncher {
     const int64_t blocks = persistent_blocks(tiles, kBlocks);
     const LaunchPlan plan{persistent_blocks(tiles, int64_t{1} << 12), Kernel::kThreads,
                           static_cast<int64_t>(sizeof(typename Kernel::Shared))};
-    for (const Architecture& a : kArchitectures) EXPECT(fits(plan, a), "a launch that sm_%d refuses", a.sm);
+    for (const Architecture& a : kArchitectures) {
+      EXPECT(a.sm < least_architecture<Kernel>(nullptr) || fits(plan, a), "a launch that sm_%d refuses",
+             a.sm);
+    }
     const bool backwards = tiles % 2;
     for (int64_t b = 0; b < blocks; ++b) run_block(kernel, backwards ? blocks - 1 - b : b, blocks);
   }
 
  private:
+  template <class Kernel>
+  static constexpr int least_architecture(decltype(Kernel::kLeastArchitecture)*) {
+    return Kernel::kLeastArchitecture;
+  }
+  template <class Kernel>
+  static constexpr int least_architecture(...) {
+    return 0;
+  }
+
   template <class Kernel>
   static void run_block(const Kernel& kernel, int64_t block, int64_t blocks) {
     std::vector<typename Kernel::Own> own(Kernel::kThreads);
@@ -35,12 +60,15 @@ struct HostLauncher {
     std::memset(static_cast<void*>(shared.data()), 0xff, sizeof(shared[0]));  // NaN
     std::memset(static_cast<void*>(own.data()), 0xff, sizeof(own[0]) * own.size());
     const int64_t steps = kernel.steps(block, blocks);
+    begin_copies(Kernel::kThreads);
     for (int64_t i = 0; i < steps; ++i) {
       for (int32_t t = 0; t < Kernel::kThreads; ++t) {
         const int32_t thread = (block + i) % 2 ? Kernel::kThreads - 1 - t : t;
+        copying_thread(thread);
         kernel.step(i, {block, blocks, thread}, shared[0], own[thread]);
       }
     }
+    expect_no_copies();
   }
 };
 
@@ -50,6 +78,11 @@ void forget_stores();
 // workspace, where nothing was stored twice either.
 void expect_stored_once(std::initializer_list<const TensorRef*> outputs,
                         const std::vector<double>& workspace = {});
+
+// Whether an implicit GEMM served the call (cuda_host_gemm.cpp), and so computed it.
+bool implicit_gemm_on_host(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                           const TensorRef& output, const ConvShape& s, const ConvOptions& options,
+                           bool transposed);
 
 // The CUDA kernels behind the CPU kernels' table; threads are of no matter.
 const Kernels& cuda_on_host();

@@ -147,6 +147,27 @@ def test_winograd_is_asked_for_where_it_does_not_serve():
     )
 
 
+def test_implicit_gemms_are_asked_for_where_they_do_not_serve():
+    layer, arguments = ((2, 16, 9, 9), (16, 8, 4, 4)), dict(stride=2, padding=1, algorithm="implicit_gemm")
+    it = plan("conv_transpose2d", *layer, **arguments)
+    assert it.algorithm == "direct"
+    assert "on CUDA only" in it.reason
+    x, w = map(torch.randn, layer)
+    del arguments["algorithm"]
+    ours = [deconvkit.conv_transpose2d(x, w, **arguments, algorithm=a) for a in ("implicit_gemm", "direct")]
+    assert torch.equal(*ours)
+    for transposed, size, kernel, stride, padding, dilation, served in [
+        (True, 2, 4, 2, 1, 1, True),
+        (False, 4, 3, 1, 1, 1, True),
+        (False, 8, 3, 1, 1, 1, False),  # float64
+        (False, 2, 3, 1, 12, 12, False),  # taps too far apart
+        (True, 2, 17, 17, 0, 1, False),  # phases
+    ]:
+        large = 39 * stride - 2 * padding + dilation * (kernel - 1) + 1
+        geometry = [(n, n) for n in (40, large, kernel, stride, padding, dilation)]
+        assert _C.has_implicit_gemm(transposed, size, 16, 8, *geometry, 1) == served
+
+
 class _Recorder:
     """The native module, which remembers the algorithm it was called with."""
 

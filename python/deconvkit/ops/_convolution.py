@@ -27,8 +27,9 @@ from deconvkit.ops import _library as library
 Pair = tuple[int, int]
 Activation = str | tuple[str, float] | None
 
-ALGORITHMS = ("auto", "direct", "winograd", "torch")
-ALGORITHM_CODES = {"direct": 0, "winograd": 1}  # csrc/conv_options.h
+ALGORITHMS = ("auto", "direct", "winograd", "implicit_gemm", "torch")
+# csrc/conv_options.h; the last is implicit_gemm for float32 where torch allows it TF32.
+ALGORITHM_CODES = {"direct": 0, "winograd": 1, "implicit_gemm": 2, "implicit_gemm_tf32": 3}
 ACTIVATION_CODES = {"none": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4}  # csrc/conv_options.h
 
 _ACTIVATIONS: dict[Any, tuple[str, float]] = {

@@ -82,7 +82,8 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
         torchs = by_torch(input, weight, stride, padding, dilation, size, groups, activation, slope)
         return Plan(torchs, torchs)
 
-    kernel = getattr(library.native(input), name)
+    native = library.native(input)
+    kernel = getattr(native, name)
     codes = common.ACTIVATION_CODES[activation], slope, common.ALGORITHM_CODES[algorithm]
     arguments = stride, padding, dilation, groups, *codes
     channels = common.out_channels(weight, groups, transposed)
@@ -103,7 +104,29 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
         )
         return output
 
-    if algorithm != "winograd" or not input.is_cpu:  # on CUDA it is the direct sum
+    if algorithm == "implicit_gemm" and not input.is_cpu:
+
+        def by_tensor_cores(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            output = allocate(input, weight, channels, size)
+            code = common.ALGORITHM_CODES["implicit_gemm_tf32" if library.allows_tf32() else "implicit_gemm"]
+            refs, geometry = (ref(input), ref(weight), ref(output)), (stride, padding, dilation, groups)
+            doubles = native.conv_workspace_size(transposed, *refs, *geometry, code)
+            kernel(
+                *refs[:2],
+                None if bias is None else ref(bias),
+                refs[2],
+                *geometry,
+                *codes[:2],
+                code,
+                lane(input),
+                ref(library.scratch(input, doubles)),
+            )
+            return output
+
+        return Plan(by_tensor_cores, by_tensor_cores)
+    if (
+        algorithm != "winograd" or not input.is_cpu
+    ):  # elsewhere each is the direct sum
         return Plan(call, call)
     kept = KeptWeights(transposed, stride, padding, dilation, groups)
 

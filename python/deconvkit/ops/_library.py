@@ -92,6 +92,12 @@ def scratch(like: Tensor, doubles: int) -> Tensor:
     return torch.empty(doubles, dtype=torch.float64, device=like.device)
 
 
+def allows_tf32() -> bool:
+    """Whether torch lets float32 convolutions on CUDA round their operands to TF32."""
+    conv = getattr(torch.backends.cudnn, "conv", None)  # not in torch 2.8
+    return conv.fp32_precision == "tf32" if conv else torch.backends.cudnn.allow_tf32
+
+
 def _raw_stream(device: int) -> int:
     raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
     return torch.cuda.current_stream(device).cuda_stream if raw is None else raw(device)

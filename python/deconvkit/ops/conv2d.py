@@ -130,11 +130,14 @@ def conv2d(
         dilation: cells between the kernel's taps.
         groups: the number of groups into which input and output channels are split.
         activation: None, "relu", "leaky_relu" (slope 0.2), ("leaky_relu", slope >= 0), "tanh" or "sigmoid".
-        algorithm: "auto" (see :func:`deconvkit.plan`), "direct" (the plain sum, every shape), "winograd" or
-            "torch". Winograd multiplies less where the kernel has at most 2·stride + 1 cells an axis and no
+        algorithm: "auto" (see :func:`deconvkit.plan`), "direct" (the plain sum, every shape), "winograd" (on
+            the CPU), "implicit_gemm" (on CUDA's tensor cores) or "torch"; else "direct".
+            Winograd multiplies less where the kernel has at most 2·stride + 1 cells an axis and no
             dilation, else it is "direct". Its rounding error is two to five times the plain sum's, and an Inf
             or NaN in the input spreads over the output tiles of 4x4 (times stride) that read it, one in the
-            weight over all of its channel: take "direct" where either matters.
+            weight over all of its channel: take "direct" where either matters. The tensor cores multiply
+            float32 as TF32 where torch.backends.cudnn allows it, else by three products of TF32, whose error
+            is 2^-20 of the products' magnitudes.
 
     Returns:
         (N, C_out, H', W') with H' = floor((H + 2·padding − dilation·(KH − 1) − 1) / stride) + 1;

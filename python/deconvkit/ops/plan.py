@@ -65,7 +65,7 @@ class Plan:
 
     op: str
     algorithm: str
-    """"direct", "winograd" or "torch"."""
+    """"direct", "winograd", "implicit_gemm" or "torch"."""
     isa: str
     """The instruction set of deconvkit's kernels, or of torch's."""
     dtype: str
@@ -137,6 +137,22 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         "transpose" in name, problem.small, problem.large, problem.kernel, stride, padding, dilation
     ):
         algorithm, reason = "direct", "winograd was asked for, and does not serve this kernel"
+    elif algorithm == "implicit_gemm" and (on_cpu or isa == "sm_75"):
+        algorithm, reason = "direct", "implicit_gemm was asked for, and computes on CUDA only, from sm_80 on"
+    elif algorithm == "implicit_gemm" and not _C.has_implicit_gemm(
+        "transpose" in name,
+        input.dtype.itemsize,
+        problem.small_channels,
+        problem.large_channels,
+        problem.small,
+        problem.large,
+        problem.kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+    ):
+        algorithm, reason = "direct", "implicit_gemm was asked for, and does not serve this dtype or kernel"
     return Plan(name, algorithm, torch_isa if algorithm == "torch" else isa, dtype_name, reason)
 
 

@@ -1,0 +1,68 @@
+// The implicit GEMMs of cuda_host.h, and the asynchronous copies that they make.
+#include "cuda/implicit_gemm.cuh"
+#include "cuda_host.h"
+
+namespace deconvkit {
+
+namespace {
+struct Copy {
+  void* to;
+  const void* from;  // nullptr: zeros
+
+  void land() const {
+    if (from == nullptr) std::memset(to, 0, 16);
+    if (from != nullptr) std::memcpy(to, from, 16);
+  }
+};
+struct Copies {
+  bool late = false;
+  size_t thread = 0;
+  std::vector<std::vector<std::vector<Copy>>> groups;  // of each thread, oldest first; the last is open
+};
+Copies copies;
+}  // namespace
+
+void cuda::on_copy(void* to, const void* from, bool valid) {
+  EXPECT(reinterpret_cast<uintptr_t>(to) % 16 == 0, "a copy to an address that is not aligned");
+  EXPECT(!valid || reinterpret_cast<uintptr_t>(from) % 16 == 0, "a copy from an address that is not aligned");
+  const Copy copy{to, valid ? from : nullptr};
+  if (copies.late) return copies.groups[copies.thread].back().push_back(copy);
+  copy.land();
+}
+void cuda::on_commit() { copies.groups[copies.thread].emplace_back(); }
+void cuda::on_wait(int youngest) {
+  auto& mine = copies.groups[copies.thread];
+  while (static_cast<int>(mine.size()) - 1 > youngest) {
+    for (const Copy& copy : mine.front()) copy.land();
+    mine.erase(mine.begin());
+  }
+}
+
+namespace testing {
+
+void begin_copies(int32_t threads) {
+  copies.late = !copies.late;
+  copies.groups.assign(threads, {{}});
+}
+void copying_thread(int32_t thread) { copies.thread = thread; }
+void expect_no_copies() {
+  for (const auto& mine : copies.groups) {
+    for (const auto& group : mine) EXPECT(group.empty(), "a block ended with copies in flight");
+  }
+}
+
+bool implicit_gemm_on_host(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                           const TensorRef& output, const ConvShape& s, const ConvOptions& options,
+                           bool transposed) {
+  std::vector<double> workspace(cuda::implicit_gemm_workspace_size(input, output, s, transposed), NAN);
+  forget_stores();
+  if (!cuda::implicit_gemm(HostLauncher{}, input, weight, bias, output, s, options, transposed,
+                           workspace.data())) {
+    return false;
+  }
+  expect_stored_once({&output}, workspace);
+  return true;
+}
+
+}  // namespace testing
+}  // namespace deconvkit
