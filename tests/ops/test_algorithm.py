@@ -56,6 +56,10 @@ def test_other_devices_compute_by_torch(op: str) -> None:
         ("torch", "conv2d", ((32, 8, 57, 57), (8, 8, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((4, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((1, 3, 13, 13), (16, 3, 3, 3)), {"padding": 1}),
+        # Sub-grids of the stride multiply few channels.
+        ("winograd", "conv2d", ((64, 3, 64, 64), (128, 3, 5, 5)), {"stride": 2, "padding": 2}),
+        ("winograd", "conv2d", ((64, 3, 64, 64), (128, 3, 4, 4)), {"stride": 2, "padding": 1}),
+        ("direct", "conv2d", ((256, 3, 64, 64), (128, 3, 3, 3)), {"stride": 2, "padding": 1}),
         ("torch", "conv2d", ((8, 64, 57, 57), (64, 1, 3, 3)), {"groups": 64}),
         # Few pixels for the weights.
         ("torch", "conv2d", ((1, 64, 13, 13), (256, 64, 1, 1)), {}),

@@ -91,6 +91,18 @@ def has_few_channels_in_a_group(p: Problem) -> bool:
     return p.groups > 1 and min(p.small_channels, p.large_channels) < 8 * p.groups
 
 
+def folds_strides(p: Problem) -> bool:
+    """A discriminator's first layer: stride² times the few channels fill the lanes of Winograd's transforms.
+
+    Six points an axis for each of the stride's sub-grids make four outputs (csrc/geometry/fold.h).
+    """
+    if p.op == "conv_transpose2d" or p.dtype != torch.float32 or _winograd_tiles(p)[0] < 1024:
+        return False
+    folded = p.large_channels // p.groups * math.prod(p.stride)
+    saved = math.prod(4 * k / (6 * s) for k, s in zip(p.kernel, p.stride, strict=True))
+    return min(p.stride) > 1 and 8 <= folded <= 16 and p.small_channels // p.groups >= 64 and saved >= 1.7
+
+
 def convolves_few_channels(p: Problem) -> bool:
     """First layers, from the colours of an image, and 8 channels to 8: staging costs more than the products.
 
@@ -168,6 +180,7 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
         Choice("torch", "deconvkit's own is not measured on this device"),
     ),
     (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
+    (folds_strides, Choice("winograd", "few channels, which the strides' sub-grids multiply")),
     (convolves_few_channels, Choice("torch", "a first layer, or 8 channels or fewer: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
