@@ -105,6 +105,30 @@ def test_auto_in_bfloat16(
     _algorithm.choose.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "op", "shapes", "arguments"),
+    [
+        # Few tiles at stride 1, and strided convolutions; cells of one product are the direct kernels'.
+        ("torch", "conv2d", ((4, 512, 14, 14), (512, 512, 3, 3)), {"padding": 1}),
+        ("torch", "conv_transpose2d", ((4, 512, 14, 14), (512, 512, 3, 3)), {"padding": 1}),
+        ("torch", "conv2d", ((8, 128, 32, 32), (256, 128, 5, 5)), {"stride": 2, "padding": 2}),
+        ("direct", "conv2d", ((4, 256, 28, 28), (512, 256, 1, 1)), {}),
+    ],
+)
+def test_classes_of_torchs_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+    algorithm: str,
+    op: str,
+    shapes: tuple[tuple[int, ...], ...],
+    arguments: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    _algorithm.choose.cache_clear()
+    assert deconvkit.plan(op, *shapes, dtype=torch.bfloat16, **arguments).algorithm == algorithm
+    _algorithm.choose.cache_clear()
+
+
 def test_a_compiled_graph_decides_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Problem] = []
 

@@ -151,7 +151,8 @@ def is_winograds(p: Problem) -> bool:
     fewest = min(p.small_channels, p.large_channels) // p.groups
     work = tiles * fewest
     if _multiplies_bfloat16(p):  # the direct algorithm has twice the speed of float32
-        return p.op != "conv_weight_grad" and saved >= 3.2 and fewest >= 48 and work >= 2048
+        strided = p.op == "conv2d" and math.prod(p.stride) > 1  # torch's: is_torchs_bfloat16()
+        return p.op != "conv_weight_grad" and not strided and saved >= 3.2 and fewest >= 48 and work >= 2048
     if p.op == "conv_weight_grad":
         return saved >= 2 and fewest >= 48 and work >= 4096
     if p.kernel[0] == 1:
@@ -160,13 +161,17 @@ def is_winograds(p: Problem) -> bool:
 
 
 def is_torchs_bfloat16(p: Problem) -> bool:
-    """oneDNN multiplies bfloat16 in instructions that the native kernels do not use.
+    """The classes in which oneDNN multiplies bfloat16 faster than the native kernels.
 
-    In the weight gradient those of AVX-512, which the other two have; everywhere those of AMX.
+    Weight gradients, where ours lack the instructions, as everywhere on processors with AMX; kernels of more
+    than one cell at stride 1, and strided convolutions, where ours have them but oneDNN stages less.
     """
     if not _multiplies_bfloat16(p) or p.products < 1e7:
         return False
-    return p.op == "conv_weight_grad" or torch.cpu._is_amx_tile_supported()
+    if p.op == "conv_weight_grad" or torch.cpu._is_amx_tile_supported():
+        return True
+    strided = math.prod(p.stride) > 1
+    return math.prod(p.kernel) > 1 and (not strided or p.op == "conv2d")
 
 
 def _multiplies_bfloat16(p: Problem) -> bool:
@@ -184,7 +189,7 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (convolves_few_channels, Choice("torch", "a first layer, or 8 channels or fewer: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
-    (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 by instructions of their own")),
+    (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 faster in this class of shapes")),
 )
 _OTHERWISE = Choice("direct", "no fast algorithm pays for this shape")
 
