@@ -205,40 +205,82 @@ void for_compute_type(DType dtype, const WinogradAxis& h, F&& f) {
   }
 }
 
-bool make_shape(bool transposed, const ConvShape& c, WinogradShape& s) {
-  s.batch = c.batch;
-  s.in_channels = transposed ? c.group_small() : c.group_large();
-  s.out_channels = transposed ? c.group_large() : c.group_small();
-  return make_winograd_axes(c.h, c.w, transposed, s.h, s.w);
-}
+// A pass in one direction, as it is or with the large side folded (geometry/fold.h): where a vector holds the
+// channels of all its sub-grids, one product over them takes the place of one for each, of few channels.
+struct Form {
+  WinogradShape s;
+  bool folded = false, flipped = false;
+  ConvShape shape;
+  int kernel_h, kernel_w;
 
-Taps make_taps(const TensorRef& weight, bool transposed, int64_t group, int64_t group_small) {
-  const int64_t in = transposed ? 0 : 1;
-  return {static_cast<char*>(weight.data) + group * group_small * weight.stride[0] * size_of(weight.dtype),
-          weight.dtype,
-          weight.stride[in],
-          weight.stride[1 - in],
-          weight.stride[2],
-          weight.stride[3],
-          static_cast<int>(weight.size[2]),
-          static_cast<int>(weight.size[3])};
-}
+  // False where the shape is not Winograd's.
+  bool make(bool transposed, bool may_fold, const ConvShape& c) {
+    shape = c;
+    kernel_h = static_cast<int>(c.h.kernel), kernel_w = static_cast<int>(c.w.kernel);
+    s.batch = c.batch;
+    s.in_channels = transposed ? c.group_small() : c.group_large();
+    s.out_channels = transposed ? c.group_large() : c.group_small();
+    if (!make_winograd_axes(c.h, c.w, transposed, s.h, s.w)) return false;
+    constexpr int64_t kMostFolded = 16;
+    const int64_t grids = c.h.stride * c.w.stride;
+    if (!may_fold || grids == 1 || grids * c.group_large() > kMostFolded) return true;
+    const ConvAxis h = deconvkit::folded(c.h), w = deconvkit::folded(c.w);
+    Form f = *this;
+    f.folded = true, f.flipped = transposed;
+    f.kernel_h = static_cast<int>(h.kernel), f.kernel_w = static_cast<int>(w.kernel);
+    f.s.in_channels = grids * c.group_large();
+    f.s.out_channels = c.group_small();
+    f.s.h = f.s.w = {};
+    if (make_winograd_axes(transposed ? sides_changed(h) : h, transposed ? sides_changed(w) : w, transposed,
+                           f.s.h, f.s.w)) {
+      *this = f;
+    }
+    return true;
+  }
+
+  Image small(const TensorRef& x, int64_t group) const {
+    return Image::of(x, group * shape.group_small(), shape.group_small());
+  }
+  Image large(const TensorRef& x, int64_t group) const {
+    Image image = Image::of(x, group * shape.group_large(), shape.group_large());
+    if (folded) image.fold_h = shape.h.stride, image.fold_w = shape.w.stride;
+    return image;
+  }
+  // in: the weight's axis of input channels.
+  Taps taps(const TensorRef& weight, int in, int64_t group) const {
+    return {static_cast<char*>(weight.data) +
+                group * shape.group_small() * weight.stride[0] * size_of(weight.dtype),
+            weight.dtype,
+            weight.stride[in],
+            weight.stride[1 - in],
+            weight.stride[2],
+            weight.stride[3],
+            kernel_h,
+            kernel_w,
+            folded,
+            flipped,
+            FoldAxis::of(shape.h),
+            FoldAxis::of(shape.w),
+            shape.group_large()};
+  }
+};
 
 }  // namespace
 
 bool conv_winograd(bool transposed, const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                    const TensorRef& output, const ConvShape& shape, const ConvOptions& options, int threads) {
-  WinogradShape s;
-  if (!make_shape(transposed, shape, s)) return false;
+  Form form;
+  if (!form.make(transposed, !transposed, shape)) return false;
+  const WinogradShape& s = form.s;
   if (s.tiles() == 0 || s.out_channels == 0) return true;
   advise_huge(output.data, output.numel() * size_of(output.dtype));
   for_compute_type(input.dtype, s.h, [&](auto compute, auto rows) {
     using C = typename decltype(compute)::type;
     for (int64_t g = 0; g < shape.groups; ++g) {
       const Pass<C, decltype(rows)::value> pass{s,
-                                                Image::of(input, g * s.in_channels, s.in_channels),
-                                                Image::of(output, g * s.out_channels, s.out_channels),
-                                                make_taps(weight, transposed, g, shape.group_small()),
+                                                transposed ? form.small(input, g) : form.large(input, g),
+                                                transposed ? form.large(output, g) : form.small(output, g),
+                                                form.taps(weight, transposed ? 0 : 1, g),
                                                 bias,
                                                 options,
                                                 threads};
@@ -250,8 +292,9 @@ bool conv_winograd(bool transposed, const TensorRef& input, const TensorRef& wei
 }
 
 int64_t conv_transformed_size(bool transposed, DType dtype, const ConvShape& shape) {
-  WinogradShape s;
-  if (!make_shape(transposed, shape, s)) return 0;
+  Form form;
+  if (!form.make(transposed, !transposed, shape)) return 0;
+  const WinogradShape& s = form.s;
   int64_t size = 0;
   for_compute_type(dtype, s.h, [&](auto compute, auto rows) {
     using C = typename decltype(compute)::type;
@@ -263,13 +306,14 @@ int64_t conv_transformed_size(bool transposed, DType dtype, const ConvShape& sha
 
 void conv_transform_weights(bool transposed, const TensorRef& weight, const TensorRef& transformed,
                             const ConvShape& shape, int threads) {
-  WinogradShape s;
-  if (!make_shape(transposed, shape, s)) return;
+  Form form;
+  if (!form.make(transposed, !transposed, shape)) return;
+  const WinogradShape& s = form.s;
   for_compute_type(weight.dtype, s.h, [&](auto compute, auto rows) {
     using C = typename decltype(compute)::type;
     for (int64_t g = 0; g < shape.groups; ++g) {
-      const Pass<C, decltype(rows)::value> pass{
-          s, {}, {}, make_taps(weight, transposed, g, shape.group_small()), {}, {}, threads};
+      const Pass<C, decltype(rows)::value> pass{s,  {}, {},     form.taps(weight, transposed ? 0 : 1, g),
+                                                {}, {}, threads};
       pass.transform_all_weights(transformed.as<C>() + g * pass.u_size());
     }
   });
@@ -278,11 +322,12 @@ void conv_transform_weights(bool transposed, const TensorRef& weight, const Tens
 // dU[p][c][k] = Σ_tiles V[p][tile][c] (A dy)[p][tile][k], with V of the small side and dy on the large one:
 // the transposed convolution's form, whose transforms touch each element of the large side once. Threads own
 // panels of the large side's channels; sums over tiles run in order, in runs of kDepth. The gradient of all
-// taps is kept in the compute type until the last tile.
+// taps is kept in the compute type until the last tile. A folded large side changes places with the small.
 bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
                                const ConvShape& shape, int threads) {
-  WinogradShape s;
-  if (!make_shape(true, shape, s) || s.tiles() == 0) return false;
+  Form form;
+  if (!form.make(true, true, shape) || form.s.tiles() == 0) return false;
+  const WinogradShape& s = form.s;
   advise_huge(grad_weight.data, grad_weight.numel() * size_of(grad_weight.dtype));
   for_compute_type(small.dtype, s.h, [&](auto compute, auto rows) {
     using C = typename decltype(compute)::type;
@@ -294,7 +339,7 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
     const int64_t channels = s.in_channels, blocks = (channels + kBlock - 1) / kBlock;
     const int64_t tiles = s.tiles();
     const int64_t panels = (s.out_channels + kPanel - 1) / kPanel;
-    const int64_t cells = grad_weight.size[2] * grad_weight.size[3];
+    const int64_t cells = form.kernel_h * form.kernel_w;
     const int phases = s.phases();
     // A round: tiles whose V is shared and whose M stays near. A block of channels' U is turned into taps at
     // once.
@@ -317,9 +362,9 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
     const int64_t lot = one_round || kept >= panels ? panels : kept > threads ? kept : threads;
     const int64_t lots = (panels + lot - 1) / lot;
     for (int64_t g = 0; g < shape.groups; ++g) {
-      const Image in = Image::of(small, g * s.in_channels, s.in_channels);
-      const Image out = Image::of(large, g * s.out_channels, s.out_channels);
-      const Taps taps = make_taps(grad_weight, true, g, shape.group_small());
+      const Image in = form.folded ? form.large(large, g) : form.small(small, g);
+      const Image out = form.folded ? form.small(small, g) : form.large(large, g);
+      const Taps taps = form.taps(grad_weight, form.folded ? 1 : 0, g);
       C* v = workspace<C>(Slot::kShared, v_size + (one_round ? 0 : lot * sum_size));
       for (int64_t i = 0; i < lots * rounds; ++i) {
         const int64_t first_panel = i / rounds * lot, begin = i % rounds * round;

@@ -3,18 +3,21 @@
 // only.
 #pragma once
 #include "cpu/dispatch.h"
+#include "cpu/integers.h"
 #include "cpu/transpose.h"
 #include "tensor_ref.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
-// One group's channels of a (N, C, H, W) tensor. Strides are in elements.
+// One group's channels of a (N, C, H, W) tensor. Strides are in elements. Folded (geometry/fold.h), each
+// channel stands for fold_h x fold_w channels that load_row() reads, (b_h, b_w, channel) in this order.
 struct Image {
   void* data;
   DType dtype;
   int64_t first_channel;
   int64_t n, c, h, w;
   int64_t channels, height, width;
+  int64_t fold_h = 1, fold_w = 1;
 
   static Image of(const TensorRef& x, int64_t first_channel, int64_t channels) {
     return {x.data,      x.dtype,     first_channel, x.stride[0], x.stride[1],
@@ -95,12 +98,34 @@ inline void store_columns(const Image& image, T* dst, int lanes, int64_t end, co
   }
 }
 
+// One number after the other.
+template <class T, class C, int L>
+inline void load_folded(const Image& image, int64_t n, int64_t c, int64_t y, int64_t x, int64_t columns,
+                        C* dst) {
+  for (int64_t i = 0; i < columns; ++i) store_vec<L>(dst + i * L, Vec<C, L>{});
+  for (int64_t l = 0; l < L && c + l < image.fold_h * image.fold_w * image.channels; ++l) {
+    const int64_t channel = (c + l) % image.channels, grid = (c + l) / image.channels;
+    const int64_t row = y * image.fold_h + grid / image.fold_w, first = grid % image.fold_w;
+    if (row < 0 || row >= image.height) continue;
+    const int64_t begin = max64(0, -x), end = min64(columns, ceil_div(image.width - first, image.fold_w) - x);
+    const int64_t step = image.fold_w * image.w;
+    const T* src = image.at<const T>(n, channel, row, first) + x * step;
+    for (int64_t i = begin; i < end; ++i) dst[i * L + l] = C(load(src + i * step));
+  }
+}
+
 }  // namespace strip_detail
 
 // dst[i][lane] = channel c + lane at (image, y, x + i), i < columns; zero outside the tensor.
 template <class C, int L = kLanes<C>>
 inline void load_row(const Image& image, int64_t n, int64_t c, int64_t y, int64_t x, int64_t columns,
                      C* dst) {
+  if (image.fold_h * image.fold_w > 1) {
+    for_storage_of<C>(image.dtype, [&](auto t) {
+      strip_detail::load_folded<typename decltype(t)::type, C, L>(image, n, c, y, x, columns, dst);
+    });
+    return;
+  }
   int64_t begin = x < 0 ? -x : 0, end = image.width - x;
   if (end > columns) end = columns;
   if (y < 0 || y >= image.height || begin >= end) begin = end = columns;

@@ -23,16 +23,30 @@
 #include "cpu/winograd_gemm.h"
 #include "cpu/winograd_transform.h"
 #include "cpu/workspace.h"
+#include "geometry/fold.h"
 #include "geometry/winograd.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 
-// A weight seen from one direction: strides of input channel, output channel and the two taps.
+// A weight seen from one direction: strides of input channel, output channel and the two taps. Folded, each
+// input channel stands for one of each sub-grid, and kernel_h, kernel_w are the folded kernel's.
 struct Taps {
   void* data;
   DType dtype;
   int64_t in, out, h, w;
   int kernel_h, kernel_w;
+  bool folded = false, flipped = false;  // flipped: cells are counted from the last
+  FoldAxis fold_h, fold_w;
+  int64_t channels = 0;  // of one sub-grid
+
+  int64_t cells() const { return kernel_h * kernel_w; }
+  // Where a cell of a folded input channel lies, or -1.
+  int64_t offset(int64_t c, int64_t cell) const {
+    const int64_t grid = c / channels, i = flipped ? cells() - 1 - cell : cell;
+    const int64_t y = fold_h.cell(i / kernel_w, grid / fold_w.stride);
+    const int64_t x = fold_w.cell(i % kernel_w, grid % fold_w.stride);
+    return y < 0 || x < 0 ? -1 : c % channels * in + y * h + x * w;
+  }
 };
 
 struct WinogradShape {
@@ -124,7 +138,12 @@ class Winograd {
   void gather_taps(const Taps& w, int64_t panel, int64_t c0, int64_t c1, C* taps) const {
     for_storage_of<C>(w.dtype, [&](auto t) {
       using T = typename decltype(t)::type;
-      const int64_t cells = w.kernel_h * w.kernel_w;
+      const int64_t cells = w.cells();
+      if (w.folded) {
+        for_folded_taps<const T>(w, panel, c0, c1, taps,
+                                 [](const T* weight, C* tap) { *tap = weight ? C(load(weight)) : C(0); });
+        return;
+      }
       const bool adjacent = w.w == 1 && w.h == w.kernel_w;
       const bool joined = adjacent && w.in == cells;                // a run goes on through the next channel
       const bool across = w.in == 1 && w.out != 1 && c1 - c0 >= L;  // channels_last: a cell's channels
@@ -303,7 +322,13 @@ class Winograd {
   void scatter_taps(const Taps& w, int64_t panel, int64_t c0, int64_t c1, const C* taps) const {
     for_storage_of<C>(w.dtype, [&](auto t) {
       using T = typename decltype(t)::type;
-      const int64_t cells = w.kernel_h * w.kernel_w;
+      const int64_t cells = w.cells();
+      if (w.folded) {
+        for_folded_taps<T>(w, panel, c0, c1, taps, [](T* weight, const C* tap) {
+          if (weight) store(weight, *tap);
+        });
+        return;
+      }
       const bool adjacent = w.w == 1 && w.h == w.kernel_w;
       for (int64_t c = c0; c < c1; ++c) {
         for (int v = 0; v < Gemm::kVectors; ++v) {
@@ -346,6 +371,20 @@ class Winograd {
   }
 
  private:
+  // f(a weight of a panel's output channels or null, its place in taps[c - c0][cell][panel lane]).
+  template <class T, class Tap, class Function>
+  void for_folded_taps(const Taps& w, int64_t panel, int64_t c0, int64_t c1, Tap* taps, Function&& f) const {
+    for (int64_t c = c0; c < c1; ++c) {
+      for (int64_t cell = 0; cell < w.cells(); ++cell, taps += kPanel) {
+        const int64_t at = w.offset(c, cell);
+        for (int64_t l = 0; l < kPanel; ++l) {
+          const int64_t k = panel * kPanel + l;
+          f(at < 0 || k >= s_.out_channels ? nullptr : static_cast<T*>(w.data) + at + k * w.out, taps + l);
+        }
+      }
+    }
+  }
+
   // dst[i · stride][lane] = src[lane][i] for i < count <= L; reads L elements of each lane.
   template <class T>
   static void load_transposed(const T* src, int64_t lane_stride, int count, C* dst, int64_t stride) {

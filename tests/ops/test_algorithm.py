@@ -56,6 +56,10 @@ def test_other_devices_compute_by_torch(op: str) -> None:
         ("torch", "conv2d", ((32, 8, 57, 57), (8, 8, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((4, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((1, 3, 13, 13), (16, 3, 3, 3)), {"padding": 1}),
+        # Sub-grids of the stride multiply few channels.
+        ("winograd", "conv2d", ((64, 3, 64, 64), (128, 3, 5, 5)), {"stride": 2, "padding": 2}),
+        ("winograd", "conv2d", ((64, 3, 64, 64), (128, 3, 4, 4)), {"stride": 2, "padding": 1}),
+        ("direct", "conv2d", ((256, 3, 64, 64), (128, 3, 3, 3)), {"stride": 2, "padding": 1}),
         ("torch", "conv2d", ((8, 64, 57, 57), (64, 1, 3, 3)), {"groups": 64}),
         # Few pixels for the weights.
         ("torch", "conv2d", ((1, 64, 13, 13), (256, 64, 1, 1)), {}),
@@ -98,6 +102,30 @@ def test_auto_in_bfloat16(
     _algorithm.choose.cache_clear()
     expected = with_amx if multiplies and amx else algorithm
     assert deconvkit.plan(op, *shapes, dtype=torch.bfloat16, **arguments).algorithm == expected
+    _algorithm.choose.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "op", "shapes", "arguments"),
+    [
+        # Few tiles at stride 1, and strided convolutions; cells of one product are the direct kernels'.
+        ("torch", "conv2d", ((4, 512, 14, 14), (512, 512, 3, 3)), {"padding": 1}),
+        ("torch", "conv_transpose2d", ((4, 512, 14, 14), (512, 512, 3, 3)), {"padding": 1}),
+        ("torch", "conv2d", ((8, 128, 32, 32), (256, 128, 5, 5)), {"stride": 2, "padding": 2}),
+        ("direct", "conv2d", ((4, 256, 28, 28), (512, 256, 1, 1)), {}),
+    ],
+)
+def test_classes_of_torchs_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+    algorithm: str,
+    op: str,
+    shapes: tuple[tuple[int, ...], ...],
+    arguments: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    _algorithm.choose.cache_clear()
+    assert deconvkit.plan(op, *shapes, dtype=torch.bfloat16, **arguments).algorithm == algorithm
     _algorithm.choose.cache_clear()
 
 

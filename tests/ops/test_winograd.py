@@ -16,6 +16,9 @@ CASES = [
     pytest.param("conv2d", (2, 21, 57, 49), (35, 21, 3, 3), {"padding": 1}, id="weights_once"),
     pytest.param("conv2d", (3, 130, 13, 11), (70, 130, 3, 3), {"padding": 1}, id="streamed"),
     pytest.param("conv2d", (3, 37, 31, 65), (131, 37, 5, 5), {"stride": 2, "padding": 2}, id="conv_k5"),
+    pytest.param("conv2d", (7, 3, 61, 97), (70, 3, 5, 5), {"stride": 2, "padding": 2}, id="folded_k5"),
+    pytest.param("conv2d", (7, 4, 62, 96), (64, 4, 4, 4), {"stride": 2, "padding": 1}, id="folded_k4"),
+    pytest.param("conv2d", (7, 1, 65, 97), (35, 1, 7, 5), {"stride": (3, 2), "padding": 2}, id="folded_k75"),
     pytest.param(
         "conv_transpose2d", (35, 67, 9, 7), (67, 49, 4, 4), {"stride": 2, "padding": 1}, id="transposed_k4"
     ),

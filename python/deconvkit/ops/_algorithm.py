@@ -91,6 +91,18 @@ def has_few_channels_in_a_group(p: Problem) -> bool:
     return p.groups > 1 and min(p.small_channels, p.large_channels) < 8 * p.groups
 
 
+def folds_strides(p: Problem) -> bool:
+    """A discriminator's first layer: stride² times the few channels fill the lanes of Winograd's transforms.
+
+    Six points an axis for each of the stride's sub-grids make four outputs (csrc/geometry/fold.h).
+    """
+    if p.op == "conv_transpose2d" or p.dtype != torch.float32 or _winograd_tiles(p)[0] < 1024:
+        return False
+    folded = p.large_channels // p.groups * math.prod(p.stride)
+    saved = math.prod(4 * k / (6 * s) for k, s in zip(p.kernel, p.stride, strict=True))
+    return min(p.stride) > 1 and 8 <= folded <= 16 and p.small_channels // p.groups >= 64 and saved >= 1.7
+
+
 def convolves_few_channels(p: Problem) -> bool:
     """First layers, from the colours of an image, and 8 channels to 8: staging costs more than the products.
 
@@ -139,7 +151,8 @@ def is_winograds(p: Problem) -> bool:
     fewest = min(p.small_channels, p.large_channels) // p.groups
     work = tiles * fewest
     if _multiplies_bfloat16(p):  # the direct algorithm has twice the speed of float32
-        return p.op != "conv_weight_grad" and saved >= 3.2 and fewest >= 48 and work >= 2048
+        strided = p.op == "conv2d" and math.prod(p.stride) > 1  # torch's: is_torchs_bfloat16()
+        return p.op != "conv_weight_grad" and not strided and saved >= 3.2 and fewest >= 48 and work >= 2048
     if p.op == "conv_weight_grad":
         return saved >= 2 and fewest >= 48 and work >= 4096
     if p.kernel[0] == 1:
@@ -148,13 +161,17 @@ def is_winograds(p: Problem) -> bool:
 
 
 def is_torchs_bfloat16(p: Problem) -> bool:
-    """oneDNN multiplies bfloat16 in instructions that the native kernels do not use.
+    """The classes in which oneDNN multiplies bfloat16 faster than the native kernels.
 
-    In the weight gradient those of AVX-512, which the other two have; everywhere those of AMX.
+    Weight gradients, where ours lack the instructions, as everywhere on processors with AMX; kernels of more
+    than one cell at stride 1, and strided convolutions, where ours have them but oneDNN stages less.
     """
     if not _multiplies_bfloat16(p) or p.products < 1e7:
         return False
-    return p.op == "conv_weight_grad" or torch.cpu._is_amx_tile_supported()
+    if p.op == "conv_weight_grad" or torch.cpu._is_amx_tile_supported():
+        return True
+    strided = math.prod(p.stride) > 1
+    return math.prod(p.kernel) > 1 and (not strided or p.op == "conv2d")
 
 
 def _multiplies_bfloat16(p: Problem) -> bool:
@@ -168,10 +185,11 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
         Choice("torch", "deconvkit's own is not measured on this device"),
     ),
     (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
+    (folds_strides, Choice("winograd", "few channels, which the strides' sub-grids multiply")),
     (convolves_few_channels, Choice("torch", "a first layer, or 8 channels or fewer: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
-    (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 by instructions of their own")),
+    (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 faster in this class of shapes")),
 )
 _OTHERWISE = Choice("direct", "no fast algorithm pays for this shape")
 
