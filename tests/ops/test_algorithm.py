@@ -129,6 +129,20 @@ def test_classes_of_torchs_bfloat16(
     _algorithm.choose.cache_clear()
 
 
+@pytest.mark.parametrize(("algorithm", "kernel"), [("winograd", (5, 5)), ("torch", (4, 4))])
+def test_weight_gradients_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str, kernel: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    _algorithm.choose.cache_clear()
+    shapes = (8, 256, 16, 16), (8, 128, 32, 32)
+    changes = {"dtype": torch.bfloat16, "groups": 1, "stride": (2, 2), "made": kernel}
+    p = problem("conv_weight_grad", first=shapes[0], second=shapes[1], **changes)
+    assert _algorithm.choose(p).algorithm == algorithm
+    _algorithm.choose.cache_clear()
+
+
 def test_a_compiled_graph_decides_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Problem] = []
 

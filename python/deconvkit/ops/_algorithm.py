@@ -152,7 +152,7 @@ def is_winograds(p: Problem) -> bool:
     work = tiles * fewest
     if _multiplies_bfloat16(p):  # the direct algorithm has twice the speed of float32
         strided = p.op == "conv2d" and math.prod(p.stride) > 1  # torch's: is_torchs_bfloat16()
-        return p.op != "conv_weight_grad" and not strided and saved >= 3.2 and fewest >= 48 and work >= 2048
+        return not strided and saved >= 3.2 and fewest >= 48 and work >= 2048
     if p.op == "conv_weight_grad":
         return saved >= 2 and fewest >= 48 and work >= 4096
     if p.kernel[0] == 1:
@@ -163,8 +163,8 @@ def is_winograds(p: Problem) -> bool:
 def is_torchs_bfloat16(p: Problem) -> bool:
     """The classes in which oneDNN multiplies bfloat16 faster than the native kernels.
 
-    Weight gradients, where ours lack the instructions, as everywhere on processors with AMX; kernels of more
-    than one cell at stride 1, and strided convolutions, where ours have them but oneDNN stages less.
+    Where Winograd does not pay: weight gradients, in which ours lack the instructions, as everywhere on
+    processors with AMX; kernels of more than one cell at stride 1. And strided convolutions.
     """
     if not _multiplies_bfloat16(p) or p.products < 1e7:
         return False
