@@ -29,20 +29,26 @@ class _Vision(Recipe):
     Args:
         optimizer: "sgd", with momentum 0.9, or "adam".
         learning_rate: of the beginning.
-        milestones: epochs behind which the rate becomes a fifth.
+        milestones: epochs behind which the rate becomes smaller.
+        decay: what it is multiplied by then.
         weight_decay: of weights; Adam's is apart from the gradient.
     """
 
     network: Any
 
     def __init__(
-        self, optimizer: str, learning_rate: float, milestones: Sequence[int], weight_decay: float
+        self,
+        optimizer: str,
+        learning_rate: float,
+        milestones: Sequence[int],
+        decay: float,
+        weight_decay: float,
     ) -> None:
         super().__init__()
         if optimizer not in ("sgd", "adam"):
             raise ValueError(f"optimizer: expected 'sgd' or 'adam', got {optimizer!r}")
         self.optimizer, self.learning_rate = optimizer, learning_rate
-        self.milestones, self.weight_decay = list(milestones), weight_decay
+        self.milestones, self.decay, self.weight_decay = list(milestones), decay, weight_decay
 
     @property
     def data(self) -> Any:
@@ -61,7 +67,7 @@ class _Vision(Recipe):
             if self.optimizer == "sgd"
             else torch.optim.AdamW(groups, self.learning_rate)
         )
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, 0.2)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, self.decay)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def trained(self) -> Any:
@@ -87,7 +93,8 @@ class VGGRecipe(_Vision):
         dropout: of the linear layers.
         optimizer: "sgd", with momentum 0.9, or "adam".
         learning_rate: of the beginning.
-        milestones: epochs behind which the rate becomes a fifth.
+        milestones: epochs behind which the rate becomes smaller.
+        decay: what it is multiplied by then.
         weight_decay: of weights.
     """
 
@@ -99,9 +106,10 @@ class VGGRecipe(_Vision):
         optimizer: str = "sgd",
         learning_rate: float = 0.01,
         milestones: Sequence[int] = (),
+        decay: float = 0.2,
         weight_decay: float = 5e-4,
     ) -> None:
-        super().__init__(optimizer, learning_rate, milestones, weight_decay)
+        super().__init__(optimizer, learning_rate, milestones, decay, weight_decay)
         self.depth, self.width, self.dropout = depth, width, dropout
 
     def setup(self, stage: str) -> None:
@@ -152,7 +160,8 @@ class DeconvNetRecipe(_Vision):
         encoder_weights: a model.pt of the recipe "vgg", or torchvision's file, of VGG-16 of this width.
         optimizer: "sgd", with momentum 0.9, or "adam".
         learning_rate: of the beginning.
-        milestones: epochs behind which the rate becomes a fifth.
+        milestones: epochs behind which the rate becomes smaller.
+        decay: what it is multiplied by then.
         weight_decay: of weights.
     """
 
@@ -164,9 +173,10 @@ class DeconvNetRecipe(_Vision):
         optimizer: str = "sgd",
         learning_rate: float = 0.01,
         milestones: Sequence[int] = (),
+        decay: float = 0.2,
         weight_decay: float = 5e-4,
     ) -> None:
-        super().__init__(optimizer, learning_rate, milestones, weight_decay)
+        super().__init__(optimizer, learning_rate, milestones, decay, weight_decay)
         self.width, self.unpooling, self.encoder_weights = width, unpooling, encoder_weights
 
     def setup(self, stage: str) -> None:
