@@ -50,10 +50,13 @@ def test_other_devices_compute_by_torch(op: str) -> None:
         # Few tiles; few channels.
         ("direct", "conv2d", ((1, 64, 4, 4), (64, 64, 3, 3)), {"padding": 1}),
         ("direct", "conv_transpose2d", ((64, 128, 32, 32), (128, 3, 5, 5)), {"stride": 2, "padding": 2}),
-        ("direct", "conv2d", ((8, 16, 57, 57), (8, 16, 3, 3)), {"padding": 1}),
+        ("direct", "conv2d", ((8, 24, 57, 57), (8, 24, 3, 3)), {"padding": 1}),
         # First layers and depthwise ones are torch's, unless the output is large or the layer tiny.
         ("torch", "conv2d", ((1, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
         ("torch", "conv2d", ((32, 8, 57, 57), (8, 8, 3, 3)), {"padding": 1}),
+        ("torch", "conv2d", ((8, 16, 57, 57), (8, 16, 3, 3)), {"padding": 1}),
+        ("torch", "conv2d", ((1, 8, 57, 57), (64, 8, 1, 1)), {}),
+        ("torch", "conv2d", ((1, 32, 113, 113), (8, 32, 5, 5)), {"padding": 4, "dilation": 2}),
         ("direct", "conv2d", ((4, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((1, 3, 13, 13), (16, 3, 3, 3)), {"padding": 1}),
         # Sub-grids of the stride multiply few channels.

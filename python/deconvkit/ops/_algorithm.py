@@ -104,14 +104,21 @@ def folds_strides(p: Problem) -> bool:
 
 
 def convolves_few_channels(p: Problem) -> bool:
-    """First layers, from the colours of an image, and 8 channels to 8: staging costs more than the products.
+    """Staging costs more than the products.
 
-    Large outputs are the exception: there page faults decide, and the kernels ask for huge pages.
+    First layers, from the colours of an image; up to 8 channels on one side with up to 16 on the other, or
+    with a kernel of one cell, or on the small side with dilation. Large outputs are the exception: there page
+    faults decide, and the kernels ask for huge pages.
     """
+    if p.op != "conv2d":
+        return False
     made = p.batch * p.small_channels * p.small[0] * p.small[1] * p.dtype.itemsize
     colours = p.large_channels <= 4 and p.small_channels >= 16
-    few = colours or max(p.large_channels, p.small_channels) <= 8
-    return p.op == "conv2d" and few and p.products >= 2e6 and made < 2**24
+    least, most = sorted((p.large_channels, p.small_channels))
+    pointwise = least <= 8 and math.prod(p.kernel) == 1
+    few = (least <= 8 and most <= 16) or (p.small_channels <= 8 and max(p.dilation) > 1)
+    fewest_products = 1e5 if pointwise else 5e5 if few else 2e6
+    return (colours or few or pointwise) and p.products >= fewest_products and made < 2**24
 
 
 def convolves_few_pixels(p: Problem) -> bool:
@@ -186,7 +193,7 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     ),
     (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
     (folds_strides, Choice("winograd", "few channels, which the strides' sub-grids multiply")),
-    (convolves_few_channels, Choice("torch", "a first layer, or 8 channels or fewer: torch is faster")),
+    (convolves_few_channels, Choice("torch", "a first layer, or so few channels: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
     (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 faster in this class of shapes")),
