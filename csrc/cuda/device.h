@@ -20,11 +20,12 @@ Versions versions();
 // Makes every kernel ready for a device: loaded, and allowed the shared memory that it asks for. To be called
 // once a device, outside of a graph's capture.
 void prepare(int device);
-// Notes a kernel for prepare(). Returns true.
-bool register_kernel(const void* address, int64_t shared);
+// Notes a kernel for prepare(); returns its number.
+int register_kernel(const void* address, int threads, int64_t shared);
 int registered_kernels();
 
-int64_t multiprocessors(int device);
+// How many blocks of a kernel a prepared device runs at once.
+int64_t resident_blocks(int kernel, int device);
 
 // Throws std::runtime_error with the runtime's reason unless `status` (a cudaError_t) says success.
 void check(int status, const char* what);
