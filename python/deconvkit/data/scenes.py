@@ -95,20 +95,14 @@ def centred_object(scene: Scene, size: int, generator: np.random.Generator) -> t
 def proposal(scene: Scene, size: int, generator: np.random.Generator) -> tuple[Bytes, Bytes]:
     """The second stage's samples: what a proposal may show, with all labels.
 
-    A box about an object, 1 to 2.5 times as large as its own and off by up to a fifth; or, one time in five
-    each, the whole scene, and a square anywhere, whose side is half the scene's shorter one or more and which
-    may cut objects or hold none. Half of all are mirrored.
+    A box about an object, 1 to 2.5 times as large as its own and off by up to a fifth, or, one time in five,
+    the whole scene. Half of all are mirrored.
 
     Source: Noh, Hong and Han 2015, section 4.2.
     """
     boxes = scene.boxes()
     box = scene.whole
-    kind = generator.random()
-    if kind < 0.2:
-        side = max(1, round(min(box.bottom, box.right) * generator.uniform(0.5, 1)))
-        top, left = (int(generator.integers(all_of - side + 1)) for all_of in (box.bottom, box.right))
-        box = Box(top, left, top + side, left + side)
-    elif boxes and kind < 0.8:
+    if boxes and generator.random() >= 0.2:
         about = boxes[_any(list(boxes), generator)]
         down, across = generator.uniform(-0.2, 0.2, 2)
         box = enlarged(about, 2.5 ** generator.random(), scene.whole, (down, across))

@@ -15,7 +15,6 @@ CLASSES = ("background", "disc", "square", "triangle", "star")
 
 _FINE = 4  # lines of a mask for each of the image
 _TRIES = 12  # to find a free place
-_FIRST_HUE = -0.06  # the photographs' skin, wood and blossoms, at 0.06, lie between two classes
 _HUES = 0.05  # of the circle of hues, the spread within a class; their means are a quarter apart
 
 
@@ -100,14 +99,14 @@ def _outline(name: str) -> NDArray[np.float64]:
     """The corners of a shape about 0, (n, 2)."""
     corners = {"disc": 48, "square": 4, "triangle": 3, "star": 10}[name]
     angles = 2 * np.pi * np.arange(corners) / corners
-    radii = np.where(np.arange(corners) % 2, 0.42, 1.0) if name == "star" else np.ones(corners)
+    radii = np.where(np.arange(corners) % 2, 0.6, 1.0) if name == "star" else np.ones(corners)
     return np.stack((radii * np.cos(angles), radii * np.sin(angles)), axis=1)
 
 
 def _surface(label: int, behind: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
     """A colour of the class's hues that is not the one behind it, shaded across, with some noise."""
     mean = behind.mean((0, 1))
-    hues = (label / (len(CLASSES) - 1) + _FIRST_HUE + generator.normal(0, _HUES, 8)) % 1
+    hues = (label / (len(CLASSES) - 1) + generator.normal(0, _HUES, 8)) % 1
     saturations, values = generator.uniform(0.4, 1, 8), generator.uniform(0.4, 1, 8)
     # Hue to red, green and blue: each is a trapezium over the hues.
     ramps = (hues[:, None] * 6 + [5, 3, 1]) % 6

@@ -229,16 +229,49 @@ def backward(
     grad = common.activation_backward(grad_output, output, activation, slope)
     geometry = stride, padding, dilation
     grad_input = grad_weight = grad_bias = None
-    if needs[0]:
+    if all(needs[:2]) and _torch_makes_both(
+        adjoint.transposed, grad, input, weight, *geometry, groups, algorithm
+    ):
+        both = _torch_convolution.backward(adjoint.transposed, grad, input, weight, *geometry, groups)
+        grad_input, grad_weight = both or (None, None)
+    if needs[0] and grad_input is None:
         size = common.spatial(input.shape if input_shape is None else input_shape)
         grad_input = adjoint.call(grad, weight, None, *geometry, size, groups, "none", 0.0, algorithm)
-    if needs[1]:
+    if needs[1] and grad_weight is None:
         small, large = (grad, input) if adjoint.transposed else (input, grad)
         kernel, channels_last = common.spatial(weight.shape), common.is_channels_last(weight)
         grad_weight = weight_grad.call(small, large, kernel, *geometry, groups, channels_last, algorithm)
     if needs[2]:
         grad_bias = common.bias_grad(grad)
     return grad_input, grad_weight, grad_bias, None, None, None, None, None, None, None, None
+
+
+def _torch_makes_both(
+    adjoint_transposed: bool,
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    algorithm: str,
+) -> bool:
+    """Whether both gradients are torch's, which makes them faster in one call than in two.
+
+    Not where they will be differentiated again, nor where the dispatcher has a part.
+    """
+    if torch.is_grad_enabled() or not library.is_plain((grad, input, weight)):
+        return False
+    if algorithm != "auto":
+        return algorithm == "torch"
+    rest = stride, dilation, groups
+    data, sides = ("conv_transpose2d", (grad, input)) if adjoint_transposed else ("conv2d", (input, grad))
+    made = (
+        (data, grad, weight, common.spatial(input.shape)),
+        ("conv_weight_grad", *sides, common.spatial(weight.shape)),
+    )
+    return all(resolve(*call, *rest) == "torch" for call in made)
 
 
 def jvp(function: type[Function], ctx: Any, *tangents: Any) -> Tensor:

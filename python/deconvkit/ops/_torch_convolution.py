@@ -119,6 +119,40 @@ def _finish(channels: int, size: Pair, activation: str, slope: float) -> Callabl
     return finish
 
 
+def backward(
+    adjoint_transposed: bool,
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> tuple[Tensor, Tensor] | None:
+    """The gradients of input and weight in one call; None where torch's geometry is not the ops'."""
+    kernel, size, made = (common.spatial(t.shape) for t in (weight, input, grad))
+    large, small = (size, made) if adjoint_transposed else (made, size)
+    if _padding(large, small, kernel, stride, padding, dilation) is not None:
+        return None
+    full = [(small[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
+    extra = (0, 0) if adjoint_transposed else tuple(large[i] + 2 * padding[i] - full[i] for i in (0, 1))
+    dims = input.dim() - 2
+    found = torch.ops.aten.convolution_backward(
+        grad,
+        input,
+        weight,
+        None,
+        stride[-dims:],
+        padding[-dims:],
+        dilation[-dims:],
+        not adjoint_transposed,
+        extra[-dims:],
+        groups,
+        (True, True, False),
+    )
+    return found[0], found[1]
+
+
 def conv_weight_grad(
     small: Tensor, large: Tensor, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Tensor:
