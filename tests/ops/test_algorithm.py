@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 import deconvkit
-from deconvkit.ops import _algorithm
+from deconvkit.ops import _algorithm, _torch_convolution
 from deconvkit.ops._algorithm import Choice, Problem
 
 OPS = ["conv2d", "conv_transpose2d", "conv_weight_grad"]
@@ -164,3 +165,38 @@ def test_a_compiled_graph_decides_when_it_runs(monkeypatch: pytest.MonkeyPatch) 
     assert deconvkit.plan("conv2d", (1, 2, 6, 9), (3, 2, 3, 3)).reason == "the test says so"
     assert deconvkit.plan("conv2d", (1, 2, 6, 8), (3, 2, 3, 3)).reason != "the test says so"
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("algorithm", ["auto", "torch"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gradients_that_are_both_torchs_come_from_one_call(
+    transposed: bool, algorithm: str, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depthwise, with a stride that leaves a remainder: torch's very numbers and strides."""
+    theirs = F.conv_transpose2d if transposed else F.conv2d
+    ours = deconvkit.conv_transpose2d if transposed else deconvkit.conv2d
+    operands = [torch.randn(2, 12, 9, 8), torch.randn(12, 1, 3, 3)]
+    x, weight = (t.to(memory_format=memory_format).requires_grad_() for t in operands)
+    rest = {"stride": 2, "padding": 1, "groups": 12} | ({"output_padding": 1} if transposed else {})
+    expected = theirs(x, weight, **rest)
+    grad = torch.randn_like(expected)
+    one_by_one: list[Any] = []
+    monkeypatch.setattr(_torch_convolution, "conv_weight_grad", one_by_one.append)
+    found = torch.autograd.grad(ours(x, weight, algorithm=algorithm, **rest), (x, weight), grad)
+    assert not one_by_one
+    for one, other in zip(found, torch.autograd.grad(expected, (x, weight), grad), strict=True):
+        assert torch.equal(one, other)
+        assert one.stride() == other.stride()
+
+
+def test_gradients_where_torchs_padding_does_not_fit() -> None:
+    """An even kernel with "same": the larger half of the padding lies behind."""
+    x = torch.randn(1, 4, 6, 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    ours = deconvkit.conv2d(x, weight, padding="same", groups=4, algorithm="torch")
+    theirs = F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, groups=4)
+    for one, other in zip(
+        *(torch.autograd.grad(y.square().sum(), (x, weight)) for y in (ours, theirs)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
