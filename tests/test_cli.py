@@ -56,8 +56,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["--bogus"],
         ["info", "--out", "x"],
         ["info", "vgg16", "vgg19"],
-        ["sample"],
-        ["sample", "--checkpoint", "x"],
         ["sample", "--checkpoint", "x", "--out", "y", "--count", "0"],
         ["sample", "--checkpoint", "x", "--out", "y", "--input", "z"],
         ["reconstruct", "--checkpoint", "x", "--out", "y", "--input"],
@@ -164,6 +162,13 @@ def test_verbs_need_their_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixtu
         f"deconvkit sample: {tmp_path / 'x.pt'}: expected a trained model, got no file of that name\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_verb_must_be_given_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("sample", "--checkpoint", "x") == 2
+    assert capsys.readouterr().err == "deconvkit sample: expected --out, got none\n"
+    assert main("sample") == 2
+    assert capsys.readouterr().err == "deconvkit sample: expected --checkpoint, --out, got none\n"
 
 
 def interruptible() -> None:

@@ -312,6 +312,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ArgumentError as error:
         # jsonargparse's 'Parser key "layer_name": Not of type ...', by the name that the user wrote
         key = re.match(r'Parser key "([\w.]+)": *(.*)', message := " ".join(str(error).split()))
+        if missing := re.fullmatch(r"the following arguments are required: (\w+)\.(.+)", message):
+            options = missing[2].replace(f"{missing[1]}.", "--")
+            return _fail(f"{name} {missing[1]}", f"expected --{options}, got none", 2)
         return _fail(name, f"--{key[1].replace('_', '-')}: {key[2]}" if key else message, 2)
     except ValueError as error:
         if not str(error).startswith("DECONVKIT_ISA:"):

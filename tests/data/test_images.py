@@ -26,6 +26,26 @@ def test_images_of_every_mode(tmp_path: Path) -> None:
         assert image.dtype == np.uint8
 
 
+def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
+    values = np.array([[0, 257, 65535], [128 * 257, 200, 25700]], np.uint16)
+    for name in ("x.png", "x.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+        assert read_image(tmp_path / name)[..., 1].tolist() == [[0, 1, 255], [128, 1, 100]]
+    Image.fromarray(np.ones((3, 3), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(DataError, match="floating-point pixels, whose range is not known"):
+        read_image(tmp_path / "float.tif")
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    ink = np.zeros((2, 2, 4), np.uint8)  # black ink on nothing
+    ink[0, 0, 3], ink[0, 1, 3] = 255, 51
+    Image.fromarray(ink).save(tmp_path / "ink.png")
+    assert read_image(tmp_path / "ink.png")[..., 0].tolist() == [[0, 204], [255, 255]]
+    palette = Image.fromarray(np.zeros((2, 2), np.uint8)).convert("P")
+    palette.save(tmp_path / "palette.png", transparency=bytes(256))
+    assert (read_image(tmp_path / "palette.png") == 255).all()
+
+
 def test_folders_are_searched_to_the_ground(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     Image.new("RGB", (5, 4)).save(tmp_path / "a" / "b" / "x.JPG", "jpeg")

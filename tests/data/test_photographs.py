@@ -71,3 +71,8 @@ def test_tiles_there_and_back() -> None:
     assert tiles.shape == (2 * 3, 64)
     np.testing.assert_array_equal(tiles[4].reshape(8, 8), image[8:16, 8:16])
     np.testing.assert_array_equal(photographs.untile(tiles, 19, 26, 8), image[:16, :24])
+
+
+def test_patches_of_one_colour_have_no_scale() -> None:
+    with pytest.raises(ValueError, match="expected patches that vary"):
+        photographs.PatchScale.of(np.zeros((5, 4)))

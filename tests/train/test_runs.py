@@ -140,6 +140,8 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "summary.json").write_text("{}")
     assert main(["train", "vae", "--out", str(tmp_path)]) == 2
     assert "holds a run already; go on with it by --resume, or name another folder" in capsys.readouterr().err
+    assert main(["train", "vae", "--out", str(tmp_path), "--resume"]) == 2
+    assert "holds a run without" in capsys.readouterr().err
     assert (tmp_path / "summary.json").read_text() == "{}"
 
 
@@ -157,12 +159,15 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
         (["vae", "--data", "EMPTY"], "expected train-images-idx3-ubyte or its .gz, got neither"),
         (["vae", "--data", "FILE"], "expected a folder with MNIST's files, got a file"),
         (["dcgan", "--data", "EMPTY"], "expected images .*, got a folder without any"),
-        (["vae", "--model.colour", "3"], "vae: .*colour"),
-        (["vae", "--model.latent_size", "many"], "vae: .*latent_size"),
+        (["vae", "--model.colour", "3"], "vae: --model.colour: expected one of --model.latent_size, .*"),
+        (["vae", "--data.colour", "3"], "vae: --data.colour: expected one of --data.path, --data.batch_size"),
+        (["vae", "--model.latent_size", "many"], "vae: --model.latent_size: .*many"),
         (["vae", "--model.latent_size", "0"], "VAE: latent_size: expected an int >= 1, got 0"),
         (["vae", "--trainer.epochs", "3"], "vae: .*epochs"),
         (["vae", "--trainer.devices", "0"], "vae: .*devices"),
         (["vae", "--trainer.max_epochs", "0"], "vae: nothing was trained"),
+        (["vae", "--data.test_size", "0"], "--data.test_size: expected 2 to 1796 of the 1797 digits, got 0"),
+        (["vgg", "--data.test_count", "0"], "--data.test_count: expected at least 1, got 0"),
         (["m2", "--model.labelled", "0"], "m2: labelled: expected 10 to 1297, got 0"),
     ],
 )
@@ -191,6 +196,11 @@ def test_numbers_that_are_none_end_a_run(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch .* smaller learning rate"):
         command.run("vae", tmp_path, overrides=["--model.learning_rate=1e30", "--trainer.max_epochs=2"])
     assert not (tmp_path / "model.pt").exists()
+
+
+def test_a_network_larger_than_the_memory(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="vae: expected a network and batches that fit"):
+        command.run("vae", tmp_path, overrides=["--model.hidden=[100000000000]"])
 
 
 def test_a_missed_figure_is_a_failed_run(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from deconvkit import cli, models
@@ -35,6 +36,7 @@ def test_checkpoints(tmp_path: Path, vae: str, capsys: pytest.CaptureFixture[str
     torch.save(nn.Linear(2, 2), tmp_path / "code.pt")
     torch.save({"pytorch-lightning_version": "2"}, tmp_path / "last.ckpt")
     torch.save({"features.0.weight": torch.ones(3), "classifier.6.bias": torch.ones(3)}, tmp_path / "w.pt")
+    torch.save({"module.features.0.weight": torch.ones(3)}, tmp_path / "other.pt")
     nan = models.VAE(64, 3, [8])
     with torch.no_grad():
         next(nan.parameters()).fill_(torch.nan)
@@ -47,6 +49,7 @@ def test_checkpoints(tmp_path: Path, vae: str, capsys: pytest.CaptureFixture[str
         ("code.pt", "cannot be read as one"),
         ("last.ckpt", "model.pt is written when a run ends"),
         ("w.pt", "expected the weights of a VGG, got others"),
+        ("other.pt", "got weights without classifier.6.bias, features.0.weight"),
         ("nan.pt", "got NaN or infinity among them"),
         ("flat.pt", "expected a model of square grey images, got one of 65 values"),
         (".", "got no file of that name"),
@@ -80,6 +83,25 @@ def test_images(tmp_path: Path, vae: str, capsys: pytest.CaptureFixture[str]) ->
             capsys, "traverse", "--checkpoint", decoder(tmp_path), "--names", name, "--out", str(out)
         )
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "m2.pt"])
+
+
+def test_options_that_change_nothing(tmp_path: Path, vae: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "names.txt").write_text("a")
+    Image.new("RGB", (40, 40)).save(tmp_path / "x.png")
+    save_model(tmp_path / "gan.pt", models.MLPGenerator(3, 64, [8]), "gan-mlp", {})
+    save_model(tmp_path / "vgg.pt", models.VGG(num_classes=3, width=1), "vgg", {"size": 32})
+    save_model(tmp_path / "sae.pt", models.SparseAutoencoder(64, 4), "sparse-autoencoder", {"patch": 8})
+    image = ["--input", str(tmp_path / "x.png")]
+    for verb, file, options, message in (
+        ("traverse", "gan.pt", image, "--input: expected none for traverse of a model of type MLPGenerator"),
+        ("classify", "vgg.pt", [*image, "--invert"], "--invert: expected none"),
+        ("reconstruct", "sae.pt", [*image, "--invert"], "--invert: expected none"),
+        ("sample", "vae.pt", ["--names", str(tmp_path / "names.txt")], "--names: expected none"),
+    ):
+        out = tmp_path / "out"
+        arguments = ["--checkpoint", str(tmp_path / file), *options, "--out", str(out)]
+        assert message in told(capsys, verb, *arguments)
+        assert not out.exists()
 
 
 def decoder(folder: Path) -> str:

@@ -19,6 +19,8 @@ class DataError(ValueError):
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """An image file as RGB, (H, W, 3) uint8.
 
+    16 bits a pixel become 8; what is transparent becomes white; of a moving image it is the first frame.
+
     Raises:
         DataError: no such file, or none that pillow can read.
     """
@@ -29,12 +31,27 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: expected an image file, got none of that name")
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return _rgb(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"{path}: expected an image, got a file that cannot be read as one ({reason})"
         ) from error
+
+
+def _rgb(image: Any) -> NDArray[np.uint8]:
+    """A pillow image's pixels, which its own conversion would clip at 255, or let show what nobody sees."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image).astype(np.int64) / 257, 0, 255).round().astype(np.uint8)
+        return np.repeat(grey[..., None], 3, 2)
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB"))
 
 
 def image_files(folder: str | Path) -> list[Path]:

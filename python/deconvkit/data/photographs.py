@@ -40,8 +40,15 @@ class PatchScale(NamedTuple):
 
     @classmethod
     def of(cls, centred: Array) -> PatchScale:
-        """The scale for these patches."""
-        return cls(3 * float(centred.std()))
+        """The scale for these patches.
+
+        Raises:
+            ValueError: every patch is of one colour.
+        """
+        limit = 3 * float(centred.std())
+        if limit == 0:
+            raise ValueError("PatchScale: centred: expected patches that vary, got none but of one colour")
+        return cls(limit)
 
     def apply(self, centred: Array) -> Array:
         """Patch values without their mean → [0.1, 0.9]."""

@@ -139,10 +139,7 @@ class DCGANGenerator(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """(N, latent_size) to images (N, channels, image_size, image_size) in (−1, 1)."""
-        if latent.dim() != 2 or latent.shape[1] != self.latent_size:
-            raise ValueError(
-                f"DCGANGenerator: latent: expected shape (N, {self.latent_size}), got {tuple(latent.shape)}"
-            )
+        require_input("DCGANGenerator", "latent", latent, self.latent_size)
         images: Tensor = self.upsample(self.project(latent))
         return images
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import platform
 import signal
 import sys
@@ -157,7 +158,7 @@ class RunFolder(pl.Callback):
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no infinity."""
+    """JSON knows neither infinity nor NaN."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and value in (float("inf"), float("-inf")) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

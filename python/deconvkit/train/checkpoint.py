@@ -89,6 +89,9 @@ def load_model(path: str | os.PathLike[str], *wanted: str) -> Trained:
     expected = f"{path}: expected a trained model (model.pt of a run)"
     if isinstance(content, dict) and "pytorch-lightning_version" in content:
         raise CheckpointError(f"{expected}, got the state of a run; model.pt is written when a run ends")
+    if isinstance(content, Mapping) and content and all(map(torch.is_tensor, content.values())):
+        lacking = ", ".join(sorted(_VGG.difference(content)))
+        raise CheckpointError(f"{expected} or the weights of a VGG, got weights without {lacking}")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{expected}, got another file")
     for key, kind in _KEYS.items():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,11 @@ def run(
         except SystemExit as error:  # Lightning's way to end what Ctrl-C broke off
             raise KeyboardInterrupt from error
         except RuntimeError as error:
+            if "allocate" in str(error) or "out of memory" in str(error):
+                raise TrainingError(
+                    f"{recipe}: expected a network and batches that fit into the memory, got too large ones; "
+                    "try smaller sizes or --data.batch_size"
+                ) from error
             if "state_dict" not in str(error):
                 raise
             raise RunFolderError(
@@ -165,8 +172,23 @@ def _parsed(recipe: str, data: str | None, overrides: Sequence[str]) -> Any:
                 parser_kwargs={"exit_on_error": False},
             )
         except (argparse.ArgumentError, ValueError, TypeError, MisconfigurationException) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise RunFolderError(f"{recipe}: {' '.join(lines)[:300]}") from error
+            raise RunFolderError(f"{recipe}: {_told(' '.join(str(error).split()))}") from error
+
+
+def _told(message: str) -> str:
+    """What jsonargparse says of a class's argument, without the types that it tried."""
+    pattern = r"""Parser key "(\w+)": .*?given class_path '([\w.]+)': (.*?)( - Expected a|$)"""
+    problem = re.search(pattern, message)
+    if problem is None:
+        return message[:300]
+    section, path, reason = problem[1], problem[2], problem[3]
+    name, _, kind = path.rpartition(".")
+    known = [f"--{section}.{key}" for key in inspect.signature(getattr(import_module(name), kind)).parameters]
+    if unknown := re.search(r"Option '([\w.]+)' is not accepted", reason):
+        return f"--{section}.{unknown[1]}: expected one of {', '.join(known)}"
+    if wrong := re.match(r'Parser key "([\w.]+)": (.*)', reason):
+        return f"--{section}.{wrong[1]}: {wrong[2][:300]}"
+    return reason[:300]
 
 
 def _see_that_it_fits(last: Path, recipe: str, epochs: int | None) -> None:
@@ -191,8 +213,10 @@ def _see_that_it_fits(last: Path, recipe: str, epochs: int | None) -> None:
 
 def _prepare(folder: Path, resume: bool) -> Path | None:
     """See that the folder can hold a run before work is done; its last checkpoint where one is asked for."""
-    last = folder / "checkpoints" / "last.ckpt"
-    if not resume and (last.exists() or (folder / "summary.json").exists()):
+    last, summary = folder / "checkpoints" / "last.ckpt", folder / "summary.json"
+    if resume and summary.exists() and not last.exists():
+        raise RunFolderError(f"--resume: {folder} holds a run without {last}; name another folder by --out")
+    if not resume and (last.exists() or summary.exists()):
         raise RunFolderError(
             f"--out: {folder} holds a run already; go on with it by --resume, or name another folder"
         )

@@ -117,9 +117,9 @@ class Patches(TensorData):
         try:
             generator = np.random.default_rng(self.seed)
             centred = photographs.random_patches(pictures, self.count, self.size, generator)
+            self.scale = photographs.PatchScale.of(centred)
         except ValueError as error:
             raise images.DataError(str(error)) from error
-        self.scale = photographs.PatchScale.of(centred)
         return (torch.from_numpy(self.scale.apply(centred)),)
 
 
@@ -156,9 +156,10 @@ class DigitImages(TensorData):
         labels = torch.from_numpy(loaded.labels)
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(pictures), generator=generator)
-        if len(order) <= self.test_size:
+        if not 2 <= self.test_size < len(order):
             raise images.DataError(
-                f"{self.path}: expected more than {self.test_size} digits, got {len(order)}"
+                f"--data.test_size: expected 2 to {len(order) - 1} of the {len(order)} digits, "
+                f"got {self.test_size}"
             )
         test, train = order[: self.test_size], order[self.test_size :]
         if self.double:
@@ -255,6 +256,8 @@ class CutData(pl.LightningDataModule):
         """Read or draw the data, once."""
         if self.ready:
             return
+        if self.test_count < 1:
+            raise images.DataError(f"--data.test_count: expected at least 1, got {self.test_count}")
         count = self.load()
         if self.count < 2 or count < 1:
             raise images.DataError(

@@ -57,6 +57,7 @@ def run(verb: str, checkpoint: str, out: str, **options: Any) -> list[Path]:
     trained = read_model("--checkpoint", checkpoint, *models)
     if request.count > _MOST:
         raise VerbError(f"--count: expected at most {_MOST}, got {request.count}")
+    _refuse_what_changes_nothing(verb, trained, request)
     try:
         with torch.no_grad():
             drawn = draw(trained, request)
@@ -71,6 +72,27 @@ def run(verb: str, checkpoint: str, out: str, **options: Any) -> list[Path]:
     for path in written:
         print(path)
     return written
+
+
+def _refuse_what_changes_nothing(verb: str, trained: Trained, request: Request) -> None:
+    """Options that the verb takes for other models than this one.
+
+    Raises:
+        VerbError: one was given.
+    """
+    model = type(trained.model).__name__
+    walks = model in latents.GENERATORS
+    for option, given, useless in (
+        ("input", bool(request.input), walks),
+        ("invert", request.invert, walks or model == "VGG" or "patch" in trained.notes),
+        (
+            "names",
+            request.names is not None,
+            verb in ("sample", "traverse") and model not in (*latents.CLASSES, "ClassDecoder"),
+        ),
+    ):
+        if given and useless:
+            raise VerbError(f"--{option}: expected none for {verb} of a model of type {model}")
 
 
 def _writable(out: str) -> Path:
