@@ -99,15 +99,22 @@ def test_too_few_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "two or more images to learn from and one to test on, got 1 and 1" in capsys.readouterr().err
 
 
-def test_a_run_taken_up_again_between_the_stages(tmp_path: Path) -> None:
-    def train(folder: str, epochs: int, *more: str) -> None:
-        stages = ["--data.first_stage=2", "--model.milestones=[1,3]", f"--trainer.max_epochs={epochs}"]
-        arguments = [*SHORT["deconvnet"], *stages, "--out", str(tmp_path / folder), *more]
-        assert main(["train", "deconvnet", *arguments]) == 0
+def test_a_run_taken_up_again_between_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(folder: str, *more: str) -> int:
+        stages = ["--data.first_stage=2", "--trainer.max_epochs=4"]
+        return main(
+            ["train", "deconvnet", *SHORT["deconvnet"], *stages, "--out", str(tmp_path / folder), *more]
+        )
 
-    train("whole", 4)
-    train("broken", 1)
-    train("broken", 4, "--resume")
+    def stop(recipe: DeconvNetRecipe) -> None:
+        if recipe.current_epoch == 2:
+            raise KeyboardInterrupt
+
+    assert train("whole") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(DeconvNetRecipe, "on_train_epoch_start", stop)
+        assert train("broken") == 130
+    assert train("broken", "--resume") == 0
     expected, got = (load_model(tmp_path / name / "model.pt").model for name in ("whole", "broken"))
     for name, value in expected.state_dict().items():
         assert torch.equal(got.state_dict()[name], value)
@@ -157,9 +164,27 @@ def test_an_encoder_and_the_verbs(
 def test_weights_decay_but_biases_and_normalisations_do_not() -> None:
     recipe = DeconvNetRecipe(weight_decay=0.1)
     recipe.network = DeconvNet(3, 1, 32)
+    recipe.trainer = SimpleNamespace(estimated_stepping_batches=100)  # type: ignore[assignment]
     decayed, kept = recipe.configure_optimizers()["optimizer"].param_groups
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0)
     names = {id(parameter): name for name, parameter in recipe.network.named_parameters()}
     assert all(names[id(p)].endswith("weight") for p in decayed["params"])
     assert len(decayed["params"]) == 13 + 3 + 13 + 1  # encoder, fc, decoder, score
     assert len(decayed["params"]) + len(kept["params"]) == len(names)
+
+
+def test_the_learning_rate_rises_and_falls_to_0() -> None:
+    recipe = DeconvNetRecipe(learning_rate=0.5)
+    recipe.network = DeconvNet(3, 1, 32)
+    recipe.trainer = SimpleNamespace(estimated_stepping_batches=99)  # type: ignore[assignment]
+    found = recipe.configure_optimizers()
+    rates = []
+    for _ in range(100):
+        rates.append(found["optimizer"].param_groups[0]["lr"])
+        found["optimizer"].step()
+        found["lr_scheduler"]["scheduler"].step()
+    assert rates[:2] == pytest.approx([0.05, 0.1])
+    assert max(rates) == rates[9] == pytest.approx(0.5)
+    assert rates[54] == pytest.approx(0.25)
+    assert rates[98] < 0.001
+    assert abs(rates[99]) < 1e-9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import torch
@@ -24,31 +24,23 @@ _WHOLE = 60  # scenes that are segmented whole
 
 
 class _Vision(Recipe):
-    """Weight decay on all but biases and normalisations, and steps down of the learning rate.
+    """Weight decay on all but biases and normalisations; a learning rate that rises, and falls to 0.
 
     Args:
         optimizer: "sgd", with momentum 0.9, or "adam".
-        learning_rate: of the beginning.
-        milestones: epochs behind which the rate becomes smaller.
-        decay: what it is multiplied by then.
+        learning_rate: the highest, reached after a tenth of the steps; from there it falls to 0 along half a
+            cosine.
         weight_decay: of weights; Adam's is apart from the gradient.
     """
 
     network: Any
 
-    def __init__(
-        self,
-        optimizer: str,
-        learning_rate: float,
-        milestones: Sequence[int],
-        decay: float,
-        weight_decay: float,
-    ) -> None:
+    def __init__(self, optimizer: str, learning_rate: float, weight_decay: float) -> None:
         super().__init__()
         if optimizer not in ("sgd", "adam"):
             raise ValueError(f"optimizer: expected 'sgd' or 'adam', got {optimizer!r}")
         self.optimizer, self.learning_rate = optimizer, learning_rate
-        self.milestones, self.decay, self.weight_decay = list(milestones), decay, weight_decay
+        self.weight_decay = weight_decay
 
     @property
     def data(self) -> Any:
@@ -67,8 +59,16 @@ class _Vision(Recipe):
             if self.optimizer == "sgd"
             else torch.optim.AdamW(groups, self.learning_rate)
         )
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, self.milestones, self.decay)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        steps = self.trainer.estimated_stepping_batches
+
+        def share(step: int) -> float:
+            if math.isinf(steps):  # --trainer.max_epochs -1
+                return 1.0
+            done = (step + 1) / (steps + 1)
+            return min(10 * done, (1 + math.cos(math.pi * (done - 0.1) / 0.9)) / 2)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def trained(self) -> Any:
         """The network."""
@@ -92,9 +92,8 @@ class VGGRecipe(_Vision):
         width: channels of the first stage, 64 in the paper.
         dropout: of the linear layers.
         optimizer: "sgd", with momentum 0.9, or "adam".
-        learning_rate: of the beginning.
-        milestones: epochs behind which the rate becomes smaller.
-        decay: what it is multiplied by then.
+        learning_rate: the highest, reached after a tenth of the steps; from there it falls to 0 along half a
+            cosine.
         weight_decay: of weights.
     """
 
@@ -105,11 +104,9 @@ class VGGRecipe(_Vision):
         dropout: float = 0.5,
         optimizer: str = "sgd",
         learning_rate: float = 0.01,
-        milestones: Sequence[int] = (),
-        decay: float = 0.2,
         weight_decay: float = 5e-4,
     ) -> None:
-        super().__init__(optimizer, learning_rate, milestones, decay, weight_decay)
+        super().__init__(optimizer, learning_rate, weight_decay)
         self.depth, self.width, self.dropout = depth, width, dropout
 
     def setup(self, stage: str) -> None:
@@ -159,9 +156,8 @@ class DeconvNetRecipe(_Vision):
         unpooling: "switches", or "fixed" for comparison.
         encoder_weights: a model.pt of the recipe "vgg", or torchvision's file, of VGG-16 of this width.
         optimizer: "sgd", with momentum 0.9, or "adam".
-        learning_rate: of the beginning.
-        milestones: epochs behind which the rate becomes smaller.
-        decay: what it is multiplied by then.
+        learning_rate: the highest, reached after a tenth of the steps; from there it falls to 0 along half a
+            cosine.
         weight_decay: of weights.
     """
 
@@ -172,11 +168,9 @@ class DeconvNetRecipe(_Vision):
         encoder_weights: str | None = None,
         optimizer: str = "sgd",
         learning_rate: float = 0.01,
-        milestones: Sequence[int] = (),
-        decay: float = 0.2,
         weight_decay: float = 5e-4,
     ) -> None:
-        super().__init__(optimizer, learning_rate, milestones, decay, weight_decay)
+        super().__init__(optimizer, learning_rate, weight_decay)
         self.width, self.unpooling, self.encoder_weights = width, unpooling, encoder_weights
 
     def setup(self, stage: str) -> None:
