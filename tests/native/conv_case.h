@@ -11,7 +11,8 @@ struct ConvCase {
   Tensor small, large, weight;
 };
 
-// Channels of a group: at most so many on the small and the large side; few of either unless told.
+// Channels of a group: at most so many on the small and the large side; few of either unless told. Where
+// both are 1, there are many groups.
 ConvCase any_conv(Random& random, int64_t most_small = 0, int64_t most_large = 0);
 
 // Fills the tensor that a kernel is about to read.

@@ -51,17 +51,17 @@ void expect_no_copies() {
   }
 }
 
+bool implicit_gemm_served = false;
+
 bool implicit_gemm_on_host(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                            const TensorRef& output, const ConvShape& s, const ConvOptions& options,
                            bool transposed) {
   std::vector<double> workspace(cuda::implicit_gemm_workspace_size(input, output, s, transposed), NAN);
   forget_stores();
-  if (!cuda::implicit_gemm(HostLauncher{}, input, weight, bias, output, s, options, transposed,
-                           workspace.data())) {
-    return false;
-  }
-  expect_stored_once({&output}, workspace);
-  return true;
+  implicit_gemm_served = cuda::implicit_gemm(HostLauncher{}, input, weight, bias, output, s, options,
+                                             transposed, workspace.data());
+  if (implicit_gemm_served) expect_stored_once({&output}, workspace);
+  return implicit_gemm_served;
 }
 
 }  // namespace testing

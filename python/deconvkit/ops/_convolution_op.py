@@ -124,9 +124,7 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
             return output
 
         return Plan(by_tensor_cores, by_tensor_cores)
-    if (
-        algorithm != "winograd" or not input.is_cpu
-    ):  # elsewhere each is the direct sum
+    if algorithm != "winograd" or not input.is_cpu:  # elsewhere each is the direct sum
         return Plan(call, call)
     kept = KeptWeights(transposed, stride, padding, dilation, groups)
 
