@@ -1,6 +1,6 @@
 """algorithm="implicit_gemm" on CUDA tensors: tensor cores against float64.
 
-tests/native/test_implicit_gemm.cpp tests the kernels' own logic on the CPU; there these bodies run the plain sum.
+What the kernels do is tested on the CPU (tests/native/test_implicit_gemm.cpp); there these run the plain sum.
 """
 
 import itertools
