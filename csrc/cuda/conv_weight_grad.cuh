@@ -120,8 +120,9 @@ struct SumParts {
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
     for (int64_t tile = place.block; tile < items.tiles(); tile += place.blocks) {
-      const int64_t i = items.item(tile, place.thread).column;
-      if (i >= tiles.numel()) continue;
+      const RowTiles::Item item = items.item(tile, place.thread);
+      if (!item.valid) continue;
+      const int64_t i = item.column;
       Compute<T> sum = workspace[i];
       for (int64_t part = 1; part < tiles.parts; ++part) sum += workspace[part * tiles.numel() + i];
       const int64_t kw = i % tiles.w.kernel, rest = i / tiles.w.kernel;

@@ -52,7 +52,9 @@ struct Entry {
                                          ? static_cast<int64_t>(sizeof(typename Kernel::Shared))
                                          : 0;
   static const void* address() { return reinterpret_cast<const void*>(&run_steps<Kernel>); }
-  static inline const bool registered = register_kernel(address(), kShared);
+  // Its number.
+  static inline const int registered =
+      register_kernel(address(), Kernel::kThreads, kShared, kLeastArchitecture<Kernel>);
 };
 
 // The launcher that entries take. Makes the stream's device the current one for as long as it lives.
@@ -63,9 +65,9 @@ class DeviceLauncher {
   template <class Kernel>
   void operator()(const Kernel& kernel, int64_t tiles) const {
     if (tiles <= 0) return;
-    static_cast<void>(Entry<Kernel>::registered);
-    constexpr int64_t resident = 2048 / Kernel::kThreads;
-    const int64_t blocks = persistent_blocks(tiles, multiprocessors(stream_.device) * resident);
+    // A block more than are resident would run alone, after the others.
+    const int64_t blocks =
+        persistent_blocks(tiles, resident_blocks(Entry<Kernel>::registered, stream_.device));
     run_steps<Kernel><<<static_cast<unsigned>(blocks), Kernel::kThreads, Entry<Kernel>::kShared,
                         static_cast<cudaStream_t>(stream_.handle)>>>(kernel);
     check(cudaGetLastError(), "a kernel could not be launched");
@@ -74,8 +76,7 @@ class DeviceLauncher {
   // Whether the code that this device runs has the kernel.
   template <class Kernel>
   bool can_run() const {
-    static_cast<void>(Entry<Kernel>::registered);
-    return code_architecture(Entry<Kernel>::address()) >= kLeastArchitecture<Kernel>;
+    return resident_blocks(Entry<Kernel>::registered, stream_.device) > 0;
   }
 
  private:

@@ -11,10 +11,12 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define DECONVKIT_UNROLL _Pragma("unroll")
-#define DECONVKIT_ROLL _Pragma("unroll 1")  // a loop whose copies would cost registers
+#define DECONVKIT_UNROLL_4 _Pragma("unroll 4")  // a long loop that waits for memory
+#define DECONVKIT_ROLL _Pragma("unroll 1")      // a loop whose copies would cost registers
 #define DECONVKIT_INLINE DECONVKIT_HD __forceinline__
 #else
 #define DECONVKIT_UNROLL
+#define DECONVKIT_UNROLL_4
 #define DECONVKIT_ROLL
 #define DECONVKIT_INLINE DECONVKIT_HD inline
 #endif

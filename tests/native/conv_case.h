@@ -24,6 +24,11 @@ Tensor any_transformed(Random& random, const Kernels& kernels, bool transposed, 
                        ConvOptions& options);
 double activated(double x, const ConvOptions& options);
 
+// Of the program that runs the CUDA kernels (cuda_host_gemm.cpp, cuda_device.cpp): takes a device for the
+// next calls, and fails unless the last one was an implicit GEMM there, or the type has none.
+void choose_device(Random& random);
+void expect_implicit_gemm(DType dtype);
+
 // What a sum of products comes to, and the sum of their magnitudes, which bounds rounding errors.
 struct Sum {
   double value = 0, magnitude = 0;

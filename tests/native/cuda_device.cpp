@@ -4,7 +4,9 @@
 
 #include <initializer_list>
 
+#include "conv_case.h"
 #include "cuda/kernels.h"
+#include "geometry/conv_tiles.h"
 #include "runner.h"
 
 namespace deconvkit::testing {
@@ -58,6 +60,23 @@ struct Workspace {
   }
 };
 
+template <auto Op, bool Transposed>
+void convolution(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
+                 const TensorRef& output, const ConvShape& s, const ConvOptions& options, int) {
+  const OnDevice in(input), out(output);
+  const Workspace w(cuda::conv_workspace_size(in, out, s, options, Transposed));
+  Op(in, OnDevice(weight), OnDevice(bias), out, s, options, OnDevice(w.ref), {});
+}
+
+void conv_weight_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad,
+                      const ConvShape& s, ConvAlgorithm, int) {
+  const Workspace w(conv_weight_grad_workspace_size(s, grad.dtype));
+  cuda::conv_weight_grad(OnDevice(small), OnDevice(large), OnDevice(grad), s, OnDevice(w.ref), {});
+}
+
+// There is no Winograd: every call is the direct sum.
+int64_t conv_transformed_size(bool, DType, const ConvShape&) { return 0; }
+
 void sparse_sigmoid(const TensorRef& z, const TensorRef& activations, const TensorRef& sums,
                     const TensorRef& penalty, const TensorRef& slope, double rho, double beta, int) {
   const Workspace w(cuda::sparse_workspace_size(z));
@@ -88,6 +107,10 @@ void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef&
 Kernels on_device() {
   Kernels k{};
   k.isa = "device";
+  k.conv2d = convolution<cuda::conv2d, false>;
+  k.conv_transpose2d = convolution<cuda::conv_transpose2d, true>;
+  k.conv_transformed_size = conv_transformed_size;
+  k.conv_weight_grad = conv_weight_grad;
   k.max_pool2d_with_switches = pool<cuda::max_pool2d_with_switches>;
   k.max_pool2d_backward = pool<cuda::max_pool2d_backward>;
   k.max_pool2d_gather = pool<cuda::max_pool2d_gather>;
@@ -101,6 +124,11 @@ Kernels on_device() {
 }
 
 }  // namespace
+
+// There is one device, and it tells by its results alone.
+void choose_device(Random&) {}
+void expect_implicit_gemm(DType) {}
+
 }  // namespace deconvkit::testing
 
 int main(int argc, char** argv) {

@@ -79,9 +79,7 @@ void forget_stores();
 void expect_stored_once(std::initializer_list<const TensorRef*> outputs,
                         const std::vector<double>& workspace = {});
 
-// Whether an implicit GEMM served the call (cuda_host_gemm.cpp), and so computed it; and whether the last
-// did.
-extern bool implicit_gemm_served;
+// Whether an implicit GEMM served the call (cuda_host_gemm.cpp), and so computed it.
 bool implicit_gemm_on_host(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                            const TensorRef& output, const ConvShape& s, const ConvOptions& options,
                            bool transposed);

@@ -1,5 +1,4 @@
 #include "conv_case.h"
-#include "cuda_host.h"
 
 namespace deconvkit::testing {
 namespace {
@@ -21,11 +20,9 @@ void check(Random& random, const Kernels& kernels, bool transposed) {
   ConvOptions options = any_options(random);
   options.algorithm = random.any_of({ConvAlgorithm::kImplicitGemm, ConvAlgorithm::kImplicitGemmTF32});
   const auto run = transposed ? kernels.conv_transpose2d : kernels.conv2d;
-  HostLauncher::architecture = random.any_of({75, 80, 90, 120});
+  choose_device(random);
   run(input, c.weight, bias, output, s, options, c.threads);
-  // Everything so small is served, but on devices and in a type without the instructions.
-  EXPECT(implicit_gemm_served == (HostLauncher::architecture >= 80 && c.dtype != DType::kFloat64),
-         "served %d on sm_%d", implicit_gemm_served, HostLauncher::architecture);
+  expect_implicit_gemm(c.dtype);  // everything so small is served
   std::vector<Sum> sums(output.numel());
   for_each_product(s, [&](int64_t n, int64_t sc, int64_t lc, int64_t ih, int64_t iw, int64_t lh, int64_t lw,
                           int64_t kh, int64_t kw) {

@@ -18,8 +18,8 @@ SparseCase any_case(Random& random) {
   SparseCase c;
   c.batch = random.between(1, 3);
   c.outer = random.between(1, 9);
-  c.units = random.between(1, 40);
-  c.inner = random.one_in(2) ? 1 : random.between(2, 40);
+  c.units = random.one_in(3) ? 8 * random.between(1, 5) : random.between(1, 40);
+  c.inner = random.one_in(2) ? 1 : random.one_in(3) ? 8 * random.between(4, 9) : random.between(2, 40);
   switch (random.between(0, 30)) {
     case 0:  // many blocks
       c.outer = random.between(4000, 9000), c.units = random.between(1, 5), c.inner = 1;
@@ -51,6 +51,9 @@ SparseCase any_case(Random& random) {
 
 Layout any_rows(Random& random) { return random.one_in(2) ? Layout::kRowsApart : Layout::kContiguous; }
 
+// Of a tensor's first element: aligned or not.
+int64_t any_offset(Random& random) { return random.one_in(2) ? 0 : random.between(1, 2); }
+
 double sigmoid(double z) { return 1 / (1 + std::exp(-z)); }
 
 // Now and then far out, but with sums that float32 still holds.
@@ -81,21 +84,23 @@ std::vector<Sums> sums_of(const SparseCase& c, const Tensor& input, bool logits)
   return sums;
 }
 
-// Checks Σ_j KL and the slopes.
+// Checks Σ_j KL and the slopes. Means of 0 count as the smallest normal number; slopes stay finite.
 void check_penalty(const SparseCase& c, const std::vector<Sums>& sums, double scale, const Tensor& penalty,
                    const Tensor& slope) {
-  const double relative = c.compute == DType::kFloat64 ? 1e-11 : 2e-5;
+  const bool wide = c.compute == DType::kFloat64;
+  const double relative = wide ? 1e-11 : 2e-5, least = wide ? 0x1p-1022 : 0x1p-126, most = 1 / least;
   for (int64_t b = 0; b < c.batch; ++b) {
     double total = 0, magnitude = 0;
     for (int64_t j = 0; j < c.units; ++j) {
-      const double on = sums[b * c.units + j].on / static_cast<double>(c.samples());
-      const double off = sums[b * c.units + j].off / static_cast<double>(c.samples());
+      const double on = std::fmax(sums[b * c.units + j].on / static_cast<double>(c.samples()), least);
+      const double off = std::fmax(sums[b * c.units + j].off / static_cast<double>(c.samples()), least);
       total += c.rho * std::log(c.rho / on) + (1 - c.rho) * std::log((1 - c.rho) / off);
       magnitude += std::fabs(std::log(c.rho / on)) + std::fabs(std::log((1 - c.rho) / off));
       const double down = c.rho / on, up = (1 - c.rho) / off;
       const double unit = c.beta * scale / static_cast<double>(c.samples());
-      expect_near("slope", b * c.units + j, slope.flat(b * c.units + j), unit * (up - down),
-                  relative * std::fabs(unit) * (up + down));
+      expect_near("slope", b * c.units + j, slope.flat(b * c.units + j),
+                  std::fmax(-most, std::fmin(unit * (up - down), most)),
+                  relative * std::fmin(std::fabs(unit) * (up + down), most));
     }
     expect_near("penalty", b, penalty.flat(b), c.beta * total,
                 relative * (std::fabs(c.beta) * magnitude + static_cast<double>(c.units)));
@@ -134,8 +139,8 @@ void check_forward(Random& random, const SparseCase& c, const Tensor& input, boo
 
 NATIVE_TEST(sparse_sigmoid) {
   const SparseCase c = any_case(random);
-  Tensor z(c.dtype, c.sizes(), Tensor::kInput, any_rows(random), random.between(0, 2));
-  Tensor activations(c.dtype, c.sizes(), Tensor::kOutput, any_rows(random), random.between(0, 2));
+  Tensor z(c.dtype, c.sizes(), Tensor::kInput, any_rows(random), any_offset(random));
+  Tensor activations(c.dtype, c.sizes(), Tensor::kOutput, any_rows(random), any_offset(random));
   z.fill(logits(random));
   check_forward(random, c, z, true, [&](const Tensor& sums, const Tensor& penalty, const Tensor& slope) {
     kernels.sparse_sigmoid(z, activations, sums, penalty, slope, c.rho, c.beta, c.threads);
@@ -151,8 +156,14 @@ NATIVE_TEST(sparse_sigmoid) {
 
 NATIVE_TEST(sparse_kl) {
   const SparseCase c = any_case(random);
-  Tensor activations(c.dtype, c.sizes(), Tensor::kInput, any_rows(random), random.between(0, 2));
+  Tensor activations(c.dtype, c.sizes(), Tensor::kInput, any_rows(random), any_offset(random));
   activations.fill([&] { return 0.05 + 0.9 * random.uniform(); });
+  for (int64_t j = 0; j < c.units; ++j) {  // a unit that is never on, or always
+    if (!random.one_in(10)) continue;
+    const double value = random.any_of({0.0, 1.0});
+    for (int64_t o = 0; o < c.outer; ++o)
+      for (int64_t i = 0; i < c.inner; ++i) activations.set({0, o, j, i}, value);
+  }
   check_forward(random, c, activations, false,
                 [&](const Tensor& sums, const Tensor& penalty, const Tensor& slope) {
                   kernels.sparse_kl(activations, sums, penalty, slope, c.rho, c.beta, c.threads);
@@ -166,7 +177,8 @@ NATIVE_TEST(sparse_kl_from_sums) {
   Tensor sums(DType::kFloat64, {2, c.units}, Tensor::kInput);
   std::vector<Sums> expected(c.units);
   for (int64_t j = 0; j < c.units; ++j) {
-    const double mean = 0.001 + 0.99 * random.uniform(), samples = static_cast<double>(c.samples());
+    const double mean = random.one_in(10) ? random.any_of({0.0, 1.0}) : 0.001 + 0.99 * random.uniform();
+    const double samples = static_cast<double>(c.samples());
     expected[j] = {mean * samples, (1 - mean) * samples};
     sums.set({0, j}, expected[j].on);
     sums.set({1, j}, expected[j].off);
@@ -180,7 +192,7 @@ NATIVE_TEST(sparse_kl_from_sums) {
 
 NATIVE_TEST(sparse_sigmoid_backward) {
   const SparseCase c = any_case(random);
-  Tensor z(c.dtype, c.sizes(), Tensor::kInput, any_rows(random), random.between(0, 2));
+  Tensor z(c.dtype, c.sizes(), Tensor::kInput, any_rows(random), any_offset(random));
   z.fill(logits(random));
   Tensor grad_activations, slope(c.compute, {c.batch, c.units}, Tensor::kInput), grad_penalty;
   slope.fill(plain_values(random));
@@ -192,7 +204,7 @@ NATIVE_TEST(sparse_sigmoid_backward) {
     grad_penalty = Tensor(c.compute, {c.batch}, Tensor::kInput);
     grad_penalty.fill(plain_values(random));
   }
-  Tensor grad_z(c.dtype, c.sizes(), Tensor::kOutput, any_rows(random), random.between(0, 2));
+  Tensor grad_z(c.dtype, c.sizes(), Tensor::kOutput, any_rows(random), any_offset(random));
   kernels.sparse_sigmoid_backward(grad_activations, z, slope, grad_penalty, grad_z, c.threads);
   EXPECT(grad_z.intact(), "wrote outside the output");
   const double rounding = c.compute == DType::kFloat64 ? 0x1p-50 : 0x1p-21;

@@ -29,14 +29,6 @@ WINDOWS = [
 SHAPES = [((64, 25), 1), ((1000, 256), 1), ((3, 8, 56, 56), 1), ((5, 6, 7), 1), ((4, 9), 0), ((7, 1), 1)]
 
 
-@pytest.fixture
-def nan_filled():
-    """Outputs and workspaces hold NaN, or the largest integer, until a kernel writes them."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def tied(shape, dtype, memory_format=torch.contiguous_format):
     """Few different values, some of them NaN, on the CPU."""
     x = torch.randint(-3, 4, shape).to(dtype)

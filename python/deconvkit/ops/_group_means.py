@@ -12,26 +12,25 @@ from deconvkit.ops import _library as library
 
 
 def _from_sums_impl(
-    sums: Tensor, rho: float, beta: float, scale: float, dtype: torch.dtype, op: str
+    sums: Tensor, rho: float, beta: float, scale: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    penalty, slope = _from_sums_fake(sums, rho, beta, scale, dtype, op)
+    penalty, slope = _from_sums_fake(sums, rho, beta, scale, dtype)
     results = library.ref(penalty), library.ref(slope)
-    if sums.is_cuda:  # the count stays there: without any sample, penalty and slope are NaN
+    if sums.is_cuda:  # the count stays there
         workspace = library.scratch(sums, slope.shape[0])
         target = scale, rho, beta, library.ref(workspace), library.lane(sums)
         library.native(sums).sparse_kl_from_sums(
             library.ref(sums[:-1]), library.ref(sums[-1:]), *results, *target
         )
-        return penalty, slope
-    samples = float(sums[-1])
-    if not samples:
-        raise ValueError(f"{op}: group: expected a sample on at least one of its processes, got none")
-    library.native(sums).sparse_kl_from_sums(library.ref(sums), *results, samples, scale, rho, beta)
+    else:
+        library.native(sums).sparse_kl_from_sums(
+            library.ref(sums), *results, float(sums[-1]), scale, rho, beta
+        )
     return penalty, slope
 
 
 def _from_sums_fake(
-    sums: Tensor, rho: float, beta: float, scale: float, dtype: torch.dtype, op: str
+    sums: Tensor, rho: float, beta: float, scale: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     return sums.new_empty((), dtype=dtype), sums.new_empty(((sums.shape[0] - 1) // 2,), dtype=dtype)
 
@@ -46,7 +45,7 @@ def no_vmap(op: str) -> Callable[..., Any]:
 
 
 _from_sums = library.register(
-    "sparse_kl_from_sums(Tensor sums, float rho, float beta, float scale, ScalarType dtype, str op) "
+    "sparse_kl_from_sums(Tensor sums, float rho, float beta, float scale, ScalarType dtype) "
     "-> (Tensor penalty, Tensor slope)",
     _from_sums_impl,
     _from_sums_fake,
@@ -54,15 +53,18 @@ _from_sums = library.register(
 
 
 def over_group(
-    sums: Tensor, rho: float, beta: float, group: Any, dtype: torch.dtype, op: str
+    sums: Tensor, samples: int, rho: float, beta: float, group: Any, dtype: torch.dtype, op: str
 ) -> tuple[Tensor, Tensor]:
-    """Penalty and slope of the sums over all processes of a group.
+    """Penalty and slope of the sums over all processes of a group, of which this one has so many samples.
 
     The slope is times the number of processes: DistributedDataParallel averages gradients over processes,
     and the average of these is the derivative of the one penalty that they share.
     """
     torch.distributed.all_reduce(sums, group=group)
-    return _from_sums(sums, rho, beta, float(torch.distributed.get_world_size(group)), dtype, op)
+    # Who has samples knows that there are some. Only who has none asks, and waits for a CUDA device.
+    if not samples and not float(sums[-1]):
+        raise ValueError(f"{op}: group: expected a sample on at least one of its processes, got none")
+    return _from_sums(sums, rho, beta, float(torch.distributed.get_world_size(group)), dtype)
 
 
 class OnceDifferentiable(library.Function):

@@ -166,9 +166,9 @@ class _GroupedKL(library.Function):
 
     @staticmethod
     def forward(activations: Tensor, rho: float, beta: float, unit_dim: int, group: Any) -> Any:
-        return group_means.over_group(
-            _kl_sums(activations, unit_dim), rho, beta, group, units.compute_dtype(activations), "sparse_kl"
-        )
+        sums, samples = _kl_sums(activations, unit_dim), units.samples_of(activations, unit_dim, 0)
+        dtype = units.compute_dtype(activations)
+        return group_means.over_group(sums, samples, rho, beta, group, dtype, "sparse_kl")
 
     setup_context = _SparseKL.setup_context
 

@@ -211,9 +211,8 @@ class _GroupedSigmoid(library.Function):
     @staticmethod
     def forward(z: Tensor, rho: float, beta: float, unit_dim: int, group: Any) -> Any:
         activations, sums = _sums(z, unit_dim)
-        return activations, *group_means.over_group(
-            sums, rho, beta, group, units.compute_dtype(z), "sparse_sigmoid"
-        )
+        samples, dtype = units.samples_of(z, unit_dim, 0), units.compute_dtype(z)
+        return activations, *group_means.over_group(sums, samples, rho, beta, group, dtype, "sparse_sigmoid")
 
     setup_context = _SparseSigmoid.setup_context
 

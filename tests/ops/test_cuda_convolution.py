@@ -1,0 +1,248 @@
+"""Convolutions of CUDA tensors: by our kernels and as `auto` decides, held against NumPy in float64.
+
+Every body also runs on the CPU for a few cases, so that it is known to work before a device sees it.
+"""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+import deconvkit
+from tests.ops.convolution import ACTIVATIONS, CASES, DTYPES, WIDE, Case, apply_by_torch, expected_of, near
+from tests.ops.pooling import lay_out
+
+cuda = pytest.mark.cuda
+ALGORITHMS = ("direct", "auto")
+# Those that gradients in several parts, groups and whole tiles need.
+MANY = ("tiles 3x3", "channels in groups", "channels of vocoders", "both, many out")
+EVERY = {**CASES, **{name: WIDE[name] for name in MANY}, "empty": Case(0, (3, 4), (5, 6), (3, 3))}
+ON_CPU = ("4x4 s2", "dilated", "groups", "empty")
+
+devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=cuda)])
+either = pytest.mark.parametrize("transposed", [False, True], ids=["conv2d", "conv_transpose2d"])
+problems = pytest.mark.parametrize(
+    ("device", "case", "dtype"),
+    [
+        pytest.param(device, case, dtype, id=f"{device}-{name}-{dtype}".replace("torch.", ""), marks=marks)
+        for (name, case), dtype in itertools.product(EVERY.items(), DTYPES)
+        for device, marks in (("cpu", ()), ("cuda", cuda))
+        if device == "cuda" or (name in ON_CPU and dtype in (torch.float32, torch.float16))
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def _float32_is_float32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def function(transposed: bool, dims: int = 2):
+    return getattr(deconvkit, f"conv_transpose{dims}d" if transposed else f"conv{dims}d")
+
+
+def results(call, operands: list[Tensor], grad: Tensor) -> list[Tensor]:
+    """Output and the operands' gradients."""
+    leaves = [t.detach().requires_grad_() for t in operands]
+    output = call(*leaves)
+    return [output, *torch.autograd.grad(output, leaves, grad)]
+
+
+def expected_results(case: Case, transposed: bool) -> tuple[Tensor, list[Tensor]]:
+    """A gradient of the output; output with bias, gradients of input, weight and bias."""
+    output, grad, *grads = expected_of(case, transposed)
+    bias = case.tensors(transposed)[2]
+    return grad, [output + bias.view(1, -1, 1, 1), *grads]
+
+
+@problems
+@either
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_is_float64s(nan_filled, device, case, dtype, transposed, algorithm, layout):
+    x, weight, bias = (t.to(device, dtype) for t in case.tensors(transposed))
+    grad, expected = expected_results(case, transposed)
+
+    def call(*operands):
+        return function(transposed)(*operands, algorithm=algorithm, **case.arguments(transposed))
+
+    got = results(call, [lay_out(x, layout), lay_out(weight, layout), bias], grad.to(device, dtype))
+    for a, b in zip(got, expected, strict=True):
+        assert a.device.type == device
+        assert a.dtype == dtype
+        # cuDNN's sums have another order, or fewer products; a stored sum is rounded once.
+        near(a.cpu(), b, factor=16 if algorithm == "auto" and dtype == torch.float32 else 4)
+    strides = call(lay_out(x, layout), weight, bias).stride()
+    assert strides == call(lay_out(x.cpu(), layout), weight.cpu(), bias.cpu()).stride()
+
+
+@devices
+@either
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_one_dimension(nan_filled, device, transposed, algorithm):
+    case = WIDE["channels of vocoders"]
+    grad, expected = expected_results(case, transposed)
+    *tensors, grad = (t.to(device, torch.float32) for t in (*case.tensors(transposed), grad))
+    geometry = {n: v if n == "groups" else v[1] for n, v in case.arguments(transposed).items()}
+    got = results(
+        lambda x, w, b: function(transposed, 1)(x, w, b, algorithm=algorithm, **geometry),
+        [tensors[0].squeeze(2), tensors[1].squeeze(2), tensors[2]],
+        grad.squeeze(2),
+    )
+    for a, b in zip(got, expected, strict=True):
+        near(a.cpu(), b.squeeze(2) if b.dim() == 4 else b, factor=16)
+
+
+@devices
+@either
+@pytest.mark.parametrize("layout", ["cropped", "strided", "expanded", "offset", "transposed"])
+def test_views(device, transposed, layout):
+    case = CASES["4x4 s2"]
+    x, weight, bias = (t.to(device) for t in case.tensors(transposed))
+    view = lay_out(x, layout)
+    assert torch.equal(view, view.contiguous())
+    geometry = case.arguments(transposed) | {"algorithm": "direct"}
+    expected = function(transposed)(view.contiguous(), weight, bias, **geometry)
+    grad = torch.randn_like(expected)
+    apart = torch.stack([grad, grad], -1)[..., 0]
+    for a, b in zip(
+        results(
+            lambda *t: function(transposed)(*t, **geometry), [view, lay_out(weight, layout), bias], apart
+        ),
+        results(
+            lambda *t: function(transposed)(*t, **geometry),
+            [view.contiguous(), lay_out(weight, layout).contiguous(), bias],
+            grad,
+        ),
+        strict=True,
+    ):
+        near(a.cpu(), b.cpu())
+
+
+@devices
+@either
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(nan_filled, device, transposed, algorithm, activation):
+    case = CASES["3x3"]
+    x, weight, bias = (t.to(device, torch.float32) for t in case.tensors(transposed))
+    x[0, 0, 0, 0] = torch.nan
+    output, *_ = expected_of(case, transposed)
+    expected = apply_by_torch(output + case.tensors(transposed)[2].view(1, -1, 1, 1), activation)
+    got = function(transposed)(
+        x, weight, bias, activation=activation, algorithm=algorithm, **case.arguments(transposed)
+    ).cpu()
+    assert got[0, :, 0, 0].isnan().all()
+    touched = got.isnan()
+    assert not touched[1:].any()
+    near(got.masked_fill(touched, 0), expected.masked_fill(touched, 0), factor=4)
+
+
+@devices
+def test_plan_and_refusals(device):
+    x, weight, _ = (t.to(device) for t in CASES["3x3"].tensors(False))
+    assert deconvkit.plan("conv2d", x, weight, algorithm="direct").algorithm == "direct"
+    auto = deconvkit.plan("conv2d", x, weight)
+    assert auto.reason
+    if device == "cuda":
+        assert auto.algorithm == "torch"
+        with pytest.raises(ValueError, match="input's device"):
+            deconvkit.conv2d(x, weight.cpu())
+
+
+# ---- streams, graphs, repetition ----
+
+
+def everything(x: Tensor, algorithm: str = "direct") -> list[Tensor]:
+    """Both convolutions of (N, 8, H, W) and all their gradients, to one list of tensors."""
+    weight = torch.linspace(-1, 1, 8 * 8 * 16, device=x.device, dtype=x.dtype).view(8, 8, 4, 4).cos()
+    bias = weight[0, :, 0, 0]
+    geometry = {"stride": 2, "padding": 1, "algorithm": algorithm}
+    small = deconvkit.conv2d(x, weight, bias, activation="tanh", **geometry)
+    grads = results(lambda *t: deconvkit.conv2d(*t, **geometry), [x, weight, bias], small)
+    return [
+        small,
+        *grads,
+        *results(lambda *t: deconvkit.conv_transpose2d(*t, **geometry), [small, weight, bias], x),
+    ]
+
+
+@devices
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_runs_are_equal_to_the_bit(nan_filled, device, memory_format, dtype):
+    x = torch.randn(9, 8, 30, 34).to(device, dtype).contiguous(memory_format=memory_format)
+    for a, b in zip(everything(x), everything(x), strict=True):
+        assert not a.isnan().any()
+        assert torch.equal(a, b)
+
+
+@cuda
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_side_stream(algorithm):
+    x = torch.randn(8, 8, 64, 64, device="cuda")
+    expected = everything(2 * x, algorithm)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)  # kernels on another stream would not wait for the doubling
+        got = everything(2 * x, algorithm)
+    stream.synchronize()
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(
+            a, b, rtol=0 if algorithm == "direct" else 1e-4, atol=0 if algorithm == "direct" else 1e-3
+        )
+
+
+@cuda
+def test_graph_capture_and_replay():
+    x = torch.randn(4, 8, 32, 32, device="cuda")
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        everything(x)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = everything(x)
+    for _ in range(2):
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        for a, b in zip(captured, everything(x), strict=True):
+            assert torch.equal(a, b)
+
+
+@cuda
+def test_nothing_waits_for_the_device():
+    x = torch.randn(4, 8, 32, 32, device="cuda")
+    everything(x)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        everything(x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@devices
+def test_compiled(device):
+    x = torch.randn(2, 8, 16, 16, device=device)
+    weight = torch.randn(8, 8, 3, 3, device=device)
+
+    def f(x):
+        return deconvkit.conv_transpose2d(x, weight, stride=2, activation="relu", algorithm="direct")
+
+    torch.testing.assert_close(torch.compile(f, fullgraph=True, backend="aot_eager")(x), f(x))
+
+
+@cuda
+def test_beyond_2_31_elements():
+    if torch.cuda.mem_get_info()[0] < 12 << 30:
+        pytest.skip("needs 12 GiB of the device's memory")
+    x = torch.zeros(1, 1, 2**16 + 2, 2**15, dtype=torch.float16, device="cuda")
+    x[0, 0, -1, -1] = 1
+    weight = torch.full((1, 1, 1, 1), 2.0, dtype=torch.float16, device="cuda")
+    y = deconvkit.conv2d(x, weight, algorithm="direct")
+    assert y[0, 0, -1, -1] == 2
+    assert y[0, 0, -2:, -64:].count_nonzero() == 1
+    assert y[0, 0, :2, :64].count_nonzero() == 0
