@@ -1,4 +1,5 @@
 #include "cuda/conv_gather.cuh"
+#include "cuda/conv_per_channel.cuh"
 #include "cuda/kernels.h"
 #include "cuda/launch.cuh"
 
@@ -12,7 +13,9 @@ void convolution(const TensorRef& input, const TensorRef& weight, const TensorRe
       implicit_gemm(input, weight, bias, output, shape, options, transposed, workspace, stream)) {
     return;
   }
-  conv_gather(DeviceLauncher(stream), input, weight, bias, output, shape, options, transposed);
+  const auto run =
+      is_per_channel(shape, transposed) ? conv_per_channel<DeviceLauncher> : conv_gather<DeviceLauncher>;
+  run(DeviceLauncher(stream), input, weight, bias, output, shape, options, transposed);
 }
 
 }  // namespace

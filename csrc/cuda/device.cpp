@@ -17,6 +17,7 @@ struct Registered {
   const void* address;
   int threads;
   int64_t shared;
+  int least_architecture;
 };
 std::vector<Registered>& registry() {
   static std::vector<Registered> kernels;
@@ -48,8 +49,8 @@ void check(int status, const char* what) {
                            cudaGetErrorString(static_cast<cudaError_t>(status)));
 }
 
-int register_kernel(const void* address, int threads, int64_t shared) {
-  registry().push_back({address, threads, shared});
+int register_kernel(const void* address, int threads, int64_t shared, int least_architecture) {
+  registry().push_back({address, threads, shared, least_architecture});
   return registered_kernels() - 1;
 }
 
@@ -66,6 +67,10 @@ void prepare(int device) {
   for (const Registered& kernel : registry()) {
     cudaFuncAttributes attributes;
     check(cudaFuncGetAttributes(&attributes, kernel.address), "a kernel could not be loaded");
+    if (attributes.ptxVersion < kernel.least_architecture) {
+      *next++ = 0;
+      continue;
+    }
     if (kernel.shared > kPlainShared) {
       check(cudaFuncSetAttribute(kernel.address, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(kernel.shared)),
@@ -84,12 +89,6 @@ int64_t resident_blocks(int kernel, int device) {
   const int64_t* const blocks = device >= 0 && device < kMaxDevices ? resident[device].load() : nullptr;
   if (!blocks) throw std::runtime_error("deconvkit: the kernels were not prepared for the device");
   return blocks[kernel];
-}
-
-int code_architecture(const void* kernel) {
-  cudaFuncAttributes attributes;
-  check(cudaFuncGetAttributes(&attributes, kernel), "a kernel could not be loaded");
-  return attributes.ptxVersion;
 }
 
 DeviceGuard::DeviceGuard(int device) : former_(device), changed_(false) {

@@ -53,7 +53,8 @@ struct Entry {
                                          : 0;
   static const void* address() { return reinterpret_cast<const void*>(&run_steps<Kernel>); }
   // Its number.
-  static inline const int registered = register_kernel(address(), Kernel::kThreads, kShared);
+  static inline const int registered =
+      register_kernel(address(), Kernel::kThreads, kShared, kLeastArchitecture<Kernel>);
 };
 
 // The launcher that entries take. Makes the stream's device the current one for as long as it lives.
@@ -75,8 +76,7 @@ class DeviceLauncher {
   // Whether the code that this device runs has the kernel.
   template <class Kernel>
   bool can_run() const {
-    static_cast<void>(Entry<Kernel>::registered);
-    return code_architecture(Entry<Kernel>::address()) >= kLeastArchitecture<Kernel>;
+    return resident_blocks(Entry<Kernel>::registered, stream_.device) > 0;
   }
 
  private:

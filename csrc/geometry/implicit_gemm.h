@@ -37,7 +37,7 @@ struct GemmTaps {
 
 // One axis: row cell q reads input (q + offset)·in_step + source and writes output q·out_step + phase.
 struct GemmAxis {
-  static constexpr int32_t kMostPhases = 16;
+  static constexpr int32_t kMostPhases = 32;
   static constexpr int64_t kLargest = int64_t{1} << 30;  // of a side, so that coordinates are 32 bits
 
   int64_t in, out, cells, in_step = 1, out_step = 1, phases;
@@ -157,7 +157,7 @@ struct GemmTiles {
     tiles_w = (w.cells + tile_w() - 1) / tile_w();
   }
 
-  // Whether the shape is one for this algorithm: at most 16 phases an axis, and taps so near to each other
+  // Whether the shape is one for this algorithm: at most 32 phases an axis, and taps so near to each other
   // that the halo of a box of cells finds room.
   bool serves() const { return tile_n > 0; }
 

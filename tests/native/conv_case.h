@@ -11,7 +11,8 @@ struct ConvCase {
   Tensor small, large, weight;
 };
 
-// Channels of a group: at most so many on the small and the large side; few of either unless told.
+// Channels of a group: at most so many on the small and the large side; few of either unless told. Where
+// both are 1, there are many groups.
 ConvCase any_conv(Random& random, int64_t most_small = 0, int64_t most_large = 0);
 
 // Fills the tensor that a kernel is about to read.
@@ -22,6 +23,11 @@ ConvOptions any_options(Random& random);
 Tensor any_transformed(Random& random, const Kernels& kernels, bool transposed, const ConvCase& c,
                        ConvOptions& options);
 double activated(double x, const ConvOptions& options);
+
+// Of the program that runs the CUDA kernels (cuda_host_gemm.cpp, cuda_device.cpp): takes a device for the
+// next calls, and fails unless the last one was an implicit GEMM there, or the type has none.
+void choose_device(Random& random);
+void expect_implicit_gemm(DType dtype);
 
 // What a sum of products comes to, and the sum of their magnitudes, which bounds rounding errors.
 struct Sum {

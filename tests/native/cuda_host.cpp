@@ -4,6 +4,7 @@
 
 #include "cuda/by_switches.cuh"
 #include "cuda/conv_gather.cuh"
+#include "cuda/conv_per_channel.cuh"
 #include "cuda/conv_weight_grad.cuh"
 #include "cuda/max_pool2d.cuh"
 #include "cuda/sparse_kl.cuh"
@@ -59,7 +60,9 @@ void convolution(const TensorRef& input, const TensorRef& weight, const TensorRe
     return;
   }
   forget_stores();
-  cuda::conv_gather(HostLauncher{}, input, weight, bias, output, s, options, Transposed);
+  const auto run = cuda::is_per_channel(s, Transposed) ? cuda::conv_per_channel<HostLauncher>
+                                                       : cuda::conv_gather<HostLauncher>;
+  run(HostLauncher{}, input, weight, bias, output, s, options, Transposed);
   expect_stored_once({&output});
 }
 
