@@ -91,3 +91,11 @@ def test_no_mnist_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="got a file"):
         read_mnist(tmp_path / "file")
+
+
+def test_labels_that_are_no_digits(tmp_path: Path) -> None:
+    write_mnist(tmp_path, False)
+    path = tmp_path / "train-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + bytes([26]))  # of letters, as EMNIST's files have them
+    with pytest.raises(DataError, match="expected labels 0 to 9, got 26"):
+        read_mnist(tmp_path)

@@ -88,6 +88,16 @@ def test_a_chosen_channel_position_and_a_whole_channel(network: nn.Module) -> No
     assert seen.project(images, -1).image.shape == images.shape
 
 
+def test_with_the_masks_a_whole_channel_is_the_gradient_of_its_energy(network: nn.Module) -> None:
+    seen = SwitchVisualizer(network, rectifier="mask")
+    images = torch.rand(1, 3, 64, 64, dtype=torch.float64, requires_grad=True)
+    projection = seen.project(images.detach(), 5, channel=1, whole_channel=True)
+    energy = seen.layers.eval()[:6](images)[:, 1].square().sum() / 2
+    (expected,) = torch.autograd.grad(energy, images)
+    assert expected.any()
+    torch.testing.assert_close(projection.image, expected, rtol=0, atol=1e-10)
+
+
 def test_the_image_and_the_model_stay_as_they_were(network: nn.Module) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     images = torch.rand(1, 3, 64, 64, dtype=torch.float64)

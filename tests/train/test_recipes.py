@@ -14,9 +14,10 @@ import torch
 import yaml
 
 from deconvkit import models
-from deconvkit.train import command
+from deconvkit.train import command, measures
 from deconvkit.train.checkpoint import load_model
-from deconvkit.train.modules.adversarial import DCGANRecipe, DigitsDCGANRecipe, _frozen
+from deconvkit.train.modules import adversarial as adversarial_recipes
+from deconvkit.train.modules.adversarial import DCGANRecipe, DigitsDCGANRecipe, DigitsGANRecipe, _frozen
 from deconvkit.train.priors import draw_latents
 
 SHORT = {
@@ -179,6 +180,23 @@ def test_the_average_of_the_generator_is_what_is_kept(monkeypatch: pytest.Monkey
             torch.testing.assert_close(kept[name], value)
     assert not any(parameter.requires_grad for parameter in recipe.average.parameters())
     assert DigitsDCGANRecipe(averaging=0.0).averaging == 0
+
+
+def test_no_more_digits_are_compared_than_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def classes_of(*tensors: torch.Tensor) -> tuple[torch.Tensor, float]:
+        seen.extend(len(tensor) for tensor in tensors)
+        return torch.ones(10) / 10, 1.0
+
+    monkeypatch.setattr(measures, "classes_of", classes_of)
+    monkeypatch.setattr(adversarial_recipes, "_JUDGED", 7)
+    monkeypatch.setattr(DigitsGANRecipe, "data", None)
+    recipe = adversarial(DigitsGANRecipe(hidden=[4]), 8)
+    recipe.data.train_images, recipe.data.train_labels = recipe.data.tensors[0], torch.arange(12)
+    with torch.no_grad():
+        assert recipe.figures()["neighbour_accuracy"] <= 1
+    assert seen == [7, 7, 7]
 
 
 @pytest.mark.parametrize(("prior", "spread"), [("uniform", 3**-0.5), ("normal", 1.0)])

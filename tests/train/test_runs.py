@@ -19,6 +19,7 @@ from deconvkit.train import command
 from deconvkit.train.callbacks import WholeCheckpoints
 from deconvkit.train.checkpoint import CheckpointError, load_model, save_model
 from deconvkit.train.errors import TrainingError
+from tests.data.test_digits import write_mnist
 
 PHASES = ["--model.discriminator_epochs=3", "--model.generator_epochs=2"]
 SMALL = ["--model.base_channels=4", *PHASES]
@@ -158,6 +159,10 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
         (["vae", "--out", "FILE"], "--out: .* is a file, not a folder"),
         (["vae", "--data", "EMPTY"], "expected train-images-idx3-ubyte or its .gz, got neither"),
         (["vae", "--data", "FILE"], "expected a folder with MNIST's files, got a file"),
+        (
+            ["m1", "--data", "ONES", "--data.test_size", "2"],
+            "ONES: expected digits of two or more classes, got of one alone",
+        ),
         (["dcgan", "--data", "EMPTY"], "expected images .*, got a folder without any"),
         (["vae", "--model.colour", "3"], "vae: --model.colour: expected one of --model.latent_size, .*"),
         (["vae", "--data.colour", "3"], "vae: --data.colour: expected one of --data.path, --data.batch_size"),
@@ -181,6 +186,10 @@ def test_wrong_usage(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "FILE").write_text("text")
+    (tmp_path / "ONES").mkdir()
+    write_mnist(tmp_path / "ONES", False)
+    labels = tmp_path / "ONES" / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-5] + bytes([1] * 5))
     assert main(["train", *arguments]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1

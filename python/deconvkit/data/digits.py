@@ -93,4 +93,8 @@ def read_mnist(folder: str | Path, part: str = "train") -> Digits:
         raise DataError(f"{folder}: expected as many labels as images, got {len(labels)} for {len(images)}")
     if images.shape[1] != images.shape[2]:
         raise DataError(f"{folder}: expected square images, got {images.shape[1]}x{images.shape[2]}")
-    return Digits((images.astype(np.float32) / np.float32(255)), labels.astype(np.int64))
+    numbers = labels.astype(np.int64)
+    wrong = numbers[(numbers < 0) | (numbers >= len(CLASSES))]
+    if len(wrong):
+        raise DataError(f"{folder}: expected labels 0 to {len(CLASSES) - 1}, got {wrong[0]}")
+    return Digits((images.astype(np.float32) / np.float32(255)), numbers)

@@ -97,7 +97,8 @@ class SwitchVisualizer:
             layer: index of the layer whose output is looked at; negative ones count from the end.
             channel: which channel; the one with the strongest activation of each image unless given.
             position: (row, column) in the layer's maps; the strongest of the channel unless given.
-            whole_channel: keep all of the channel's activations.
+            whole_channel: keep all of the channel's activations; with "mask" that gives the gradient of half
+                the sum of their squares.
 
         Returns:
             The projection, the channels and the positions.

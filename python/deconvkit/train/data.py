@@ -166,6 +166,8 @@ class DigitImages(TensorData):
             pictures = pictures.double()
         self.test_images, self.test_labels = pictures[test], labels[test]
         self.train_images, self.train_labels = pictures[train], labels[train]
+        if len(self.train_labels.unique()) < 2:
+            raise images.DataError(f"{self.path}: expected digits of two or more classes, got of one alone")
         if not self.noise:
             return self.train_images, self.train_labels
         draw = torch.randn(pictures.shape, generator=generator, dtype=pictures.dtype) * self.noise

@@ -196,8 +196,8 @@ def analogies(trained: Trained, request: Request) -> Drawn:
             rows.append(
                 (f"taken for {names[labels[i]]}", _shown(model, torch.cat((given[i : i + 1], drawn))))
             )
-        classes_shown = ", ".join(names) if classes <= 10 else "each class"
-        note = f"Each row: an image, then its style as {classes_shown}."
+        listed = ", ".join(names)
+        note = f"Each row: an image, then its style as {listed if len(listed) <= 60 else 'each class'}."
         pictures[page_name("analogies", page // _ROW)] = image_rows(
             rows, "The same hand, other classes", note
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from deconvkit.models import DCGANDiscriminator, DCGANGenerator, MLPDiscriminato
 from deconvkit.train.module import Recipe, Wanted
 from deconvkit.train.priors import PRIORS, draw_latents
 from deconvkit.visualize.grids import image_sheet
+
+_JUDGED = 5000  # digits, of data and made, that are compared at most
 
 
 class AdversarialRecipe(Recipe):
@@ -159,21 +162,18 @@ class AdversarialRecipe(Recipe):
         return fakes
 
 
-class _frozen:  # noqa: N801 - used as a function
+@contextlib.contextmanager
+def _frozen(network: nn.Module, weights: bool = True) -> Iterator[None]:
     """No change of a network's buffers, and no gradient for its weights while gradients pass through it."""
-
-    def __init__(self, network: nn.Module, weights: bool = True) -> None:
-        self.network, self.weights = network, weights
-
-    def __enter__(self) -> None:
-        self.buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
-        self.network.requires_grad_(not self.weights)
-
-    def __exit__(self, *_: object) -> None:
-        self.network.requires_grad_(True)
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.requires_grad_(not weights)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
         with torch.no_grad():
-            for name, buffer in self.network.named_buffers():
-                buffer.copy_(self.buffers[name])
+            for name, buffer in network.named_buffers():
+                buffer.copy_(buffers[name])
 
 
 class _Digits(AdversarialRecipe):
@@ -213,7 +213,8 @@ class _Digits(AdversarialRecipe):
         """Classes, confidence, two-sample test by neighbours, saturation."""
         from deconvkit.train.measures import classes_of, one_nearest_neighbour
 
-        real, labels = self.data.train_images, self.data.train_labels
+        # In an order of their own already; all pairs of MNIST's would not fit into the memory.
+        real, labels = self.data.train_images[:_JUDGED], self.data.train_labels[:_JUDGED]
         fake = self.vectors(self._fakes(len(real)))
         shares, confidence = classes_of(real, labels, fake)
         own_real, own_fake = one_nearest_neighbour(real, fake)

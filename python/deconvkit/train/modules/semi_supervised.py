@@ -22,6 +22,9 @@ from deconvkit.visualize.grids import image_rows
 class M2Recipe(_Digits):
     """M2 beside a classifier of the same size that sees the labelled digits alone.
 
+    All labelled digits are in every batch, beside the batch's own, whose labels are not used. They weigh,
+    against these, as many times what they do in the paper as there are batches in an epoch.
+
     Args:
         labelled: digits with a label, as many of each class as can be.
         latent_size: Z.
