@@ -62,7 +62,10 @@ def _demo_arguments(parser: ArgumentParser) -> None:
 def _demo(out: str, seed: int) -> None:
     from deconvkit import demo
 
-    missed = demo.run(out, seed).missed()
+    try:
+        missed = demo.run(out, seed).missed()
+    except demo.UsageError as error:
+        raise UsageError(str(error)) from error
     if missed:
         raise CommandError("missed what was wanted: " + "; ".join(missed))
 
@@ -311,7 +314,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(name, str(error), error.code)
     except ArgumentError as error:
         # jsonargparse's 'Parser key "layer_name": Not of type ...', by the name that the user wrote
-        key = re.match(r'Parser key "([\w.]+)": *(.*)', message := " ".join(str(error).split()))
+        message = " ".join(str(error).split())
+        if message.startswith("the following arguments are required: "):  # "sample.checkpoint, sample.out"
+            message = re.sub(r"\b[a-z]+\.(\w+)", r"--\1", message)
+        key = re.match(r'Parser key "([\w.]+)": *(.*)', message)
         return _fail(name, f"--{key[1].replace('_', '-')}: {key[2]}" if key else message, 2)
     except ValueError as error:
         if not str(error).startswith("DECONVKIT_ISA:"):

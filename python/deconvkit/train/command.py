@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import logging
 import os
+import pkgutil
+import re
 import shutil
 import sys
 import tempfile
@@ -165,8 +168,24 @@ def _parsed(recipe: str, data: str | None, overrides: Sequence[str]) -> Any:
                 parser_kwargs={"exit_on_error": False},
             )
         except (argparse.ArgumentError, ValueError, TypeError, MisconfigurationException) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise RunFolderError(f"{recipe}: {' '.join(lines)[:300]}") from error
+            raise RunFolderError(f"{recipe}: {_in_plain_words(str(error))}") from error
+
+
+def _in_plain_words(message: str) -> str:
+    """What jsonargparse says in one line; of an option of the model or the data without the types tried."""
+    message = " ".join(message.split())
+    found = re.match(
+        r'Parser key "(model|data)": .*?class_path \'([\w.]+)\': (.*?) - Expected a <class \'NoneType\'>',
+        message,
+    )
+    if not found:
+        return message[:300]
+    group, path, said = found.groups()
+    if unknown := re.fullmatch(r"Option '(.+)' is not accepted", said):
+        known = inspect.signature(pkgutil.resolve_name(path)).parameters
+        options = ", ".join(f"--{group}.{name}" for name in known)
+        return f"--{group}.{unknown[1]}: expected one of {options}"
+    return re.sub(r'^Parser key "([\w.]+)":', rf"--{group}.\1:", said)[:300]
 
 
 def _see_that_it_fits(last: Path, recipe: str, epochs: int | None) -> None:
