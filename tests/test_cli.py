@@ -69,6 +69,11 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
     assert len(err.splitlines()) == 1
 
 
+def test_missing_arguments_are_named_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("sample") == 2
+    assert capsys.readouterr().err.endswith("arguments are required: --checkpoint, --out\n")
+
+
 def test_info_tells_what_backend_info_tells(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("info") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -101,11 +106,11 @@ def test_missing_extra_is_one_line(
 def test_out_that_is_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert main("demo", "--out", str(file)) == 1
+    assert main("demo", "--out", str(file)) == 2
     out, err = capsys.readouterr()
     assert not out
     assert err == f"deconvkit demo: --out: {file} is a file, not a folder\n"
-    assert main("demo", "--out", str(file / "below")) == 1
+    assert main("demo", "--out", str(file / "below")) == 2
     assert (
         capsys.readouterr().err
         == f"deconvkit demo: --out: {file / 'below'} cannot be written (Not a directory)\n"
@@ -118,7 +123,7 @@ def test_out_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.C
     else:
         tmp_path.chmod(0o500)
         folder = tmp_path / "pictures"
-    assert main("demo", "--out", str(folder)) == 1
+    assert main("demo", "--out", str(folder)) == 2
     out, err = capsys.readouterr()
     assert not out
     assert err.startswith(f"deconvkit demo: --out: {folder} cannot be written (")

@@ -62,7 +62,10 @@ def _demo_arguments(parser: ArgumentParser) -> None:
 def _demo(out: str, seed: int) -> None:
     from deconvkit import demo
 
-    missed = demo.run(out, seed).missed()
+    try:
+        missed = demo.run(out, seed).missed()
+    except demo.UsageError as error:
+        raise UsageError(str(error)) from error
     if missed:
         raise CommandError("missed what was wanted: " + "; ".join(missed))
 

@@ -49,6 +49,10 @@ RHO_TOLERANCE = 0.002
 ORIENTATION_LEAST = 0.5
 
 
+class UsageError(ValueError):
+    """A folder that cannot be written."""
+
+
 @dataclass
 class LayerTime:
     """One row of the table: seconds of torch and of deconvkit, and how far their results lie apart."""
@@ -103,7 +107,7 @@ def run(
         rounds: of the timings.
 
     Raises:
-        OSError: ``out`` is no folder or cannot be written.
+        UsageError: ``out`` is no folder or cannot be written.
     """
     begin = time.perf_counter()
     folder = _writable_folder(out)
@@ -374,7 +378,7 @@ def _writable_folder(out: str | os.PathLike[str]) -> Path:
             pass
     except OSError as error:
         kind = "is a file, not a folder" if folder.is_file() else f"cannot be written ({error.strerror})"
-        raise OSError(f"--out: {folder} {kind}") from error
+        raise UsageError(f"--out: {folder} {kind}") from error
     return folder
 
 
