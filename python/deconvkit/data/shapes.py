@@ -23,7 +23,7 @@ def draw_scenes(
     size: int,
     generator: np.random.Generator,
     *,
-    most: int = 3,
+    most: int = 2,
     sides: tuple[float, float] = (0.25, 0.65),
     ring: bool = False,
     photographs: Sequence[Bytes] | None = None,
@@ -99,7 +99,7 @@ def _outline(name: str) -> NDArray[np.float64]:
     """The corners of a shape about 0, (n, 2)."""
     corners = {"disc": 48, "square": 4, "triangle": 3, "star": 10}[name]
     angles = 2 * np.pi * np.arange(corners) / corners
-    radii = np.where(np.arange(corners) % 2, 0.6, 1.0) if name == "star" else np.ones(corners)
+    radii = np.where(np.arange(corners) % 2, 0.5, 1.0) if name == "star" else np.ones(corners)
     return np.stack((radii * np.cos(angles), radii * np.sin(angles)), axis=1)
 
 
