@@ -69,11 +69,6 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
     assert len(err.splitlines()) == 1
 
 
-def test_missing_arguments_are_named_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("sample") == 2
-    assert capsys.readouterr().err.endswith("arguments are required: --checkpoint, --out\n")
-
-
 def test_info_tells_what_backend_info_tells(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("info") == 0
     lines = capsys.readouterr().out.splitlines()

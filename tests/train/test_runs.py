@@ -164,6 +164,10 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
             "ONES: expected digits of two or more classes, got of one alone",
         ),
         (["dcgan", "--data", "EMPTY"], "expected images .*, got a folder without any"),
+        (
+            ["vae", "--out", "NOWHERE", "--resume"],
+            "--resume: expected the folder of a run, got NOWHERE, which",
+        ),
         (["vae", "--model.colour", "3"], "vae: --model.colour: expected one of --model.latent_size, .*"),
         (["vae", "--data.colour", "3"], "vae: --data.colour: expected one of --data.path, --data.batch_size"),
         (["vae", "--model.latent_size", "many"], "vae: --model.latent_size: .*many"),

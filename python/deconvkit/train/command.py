@@ -214,6 +214,8 @@ def _see_that_it_fits(last: Path, recipe: str, epochs: int | None) -> None:
 def _prepare(folder: Path, resume: bool) -> Path | None:
     """See that the folder can hold a run before work is done; its last checkpoint where one is asked for."""
     last, summary = folder / "checkpoints" / "last.ckpt", folder / "summary.json"
+    if resume and not folder.exists():
+        raise RunFolderError(f"--resume: expected the folder of a run, got {folder}, which does not exist")
     if resume and summary.exists() and not last.exists():
         raise RunFolderError(f"--resume: {folder} holds a run without {last}; name another folder by --out")
     if not resume and (last.exists() or summary.exists()):

@@ -223,14 +223,19 @@ class DeconvNetRecipe(_Vision):
             once.append(self.network.predict(image).flatten().cpu())
             together.append(joined.argmax(0).flatten().cpu())
         labels = torch.cat(truth)[None]
+        one_pass = mean_iou(torch.cat(once)[None], labels, classes)
+        aggregated = mean_iou(torch.cat(together)[None], labels, classes)
         return {
-            "one_pass_iou": mean_iou(torch.cat(once)[None], labels, classes),
-            "aggregated_iou": mean_iou(torch.cat(together)[None], labels, classes),
+            "one_pass_iou": one_pass,
+            "aggregated_iou": aggregated,
+            "aggregation_gain": aggregated - one_pass,
         }
 
     def wanted(self) -> list[Wanted]:
         """Of the drawn shapes; without switches it is less."""
-        return [Wanted("mean_iou", least=0.85)] if self.unpooling == "switches" else []
+        if self.unpooling != "switches":
+            return []
+        return [Wanted("mean_iou", least=0.85), Wanted("aggregation_gain", least=0.0)]
 
     def pictures(self) -> dict[str, Figure]:
         """Test images, their labels, and what the network says."""
