@@ -296,6 +296,9 @@ class CutData(pl.LightningDataModule):
         return DataLoader(data, self.batch_size, sampler=sampler, drop_last=self.count > self.batch_size)
 
 
+_WHOLE = 60  # scenes that are segmented whole
+
+
 class Scenes(CutData):
     """Scenes with a class for each pixel, in the two stages of DeconvNet's training.
 
@@ -328,14 +331,19 @@ class Scenes(CutData):
         """VOC's lists "train" and "val", or drawn ones."""
         self.train_scenes: Sequence[Scene]
         self.test_scenes: Sequence[Scene]
+        self.whole_scenes: Sequence[Scene]  # to be segmented whole, their objects of all sizes
         if self.path is None:
             self.classes = list(shapes.CLASSES)
             generator = np.random.default_rng(self.seed)
             drawn = shapes.draw_scenes(self.scenes + self.test_count, self.scene_size, generator)
             self.train_scenes, self.test_scenes = drawn[: self.scenes], drawn[self.scenes :]
+            self.whole_scenes = shapes.draw_scenes(
+                _WHOLE, 3 * self.scene_size // 2, generator, most=4, sides=(0.12, 0.65)
+            )
         else:
             self.classes = list(voc.CLASSES)
             self.train_scenes, self.test_scenes = (voc.VOCScenes(self.path, p) for p in ("train", "val"))
+            self.whole_scenes = [self.test_scenes[i] for i in range(min(_WHOLE, len(self.test_scenes)))]
         self.count = len(self.train_scenes)
         return len(self.test_scenes)
 

@@ -20,7 +20,6 @@ from deconvkit.visualize.grids import image_rows
 from deconvkit.visualize.panels import label_colours, predictions
 
 _BATCH = 64  # images that are looked at together when nothing is learned
-_WHOLE = 60  # scenes that are segmented whole
 
 
 class _Vision(Recipe):
@@ -202,7 +201,8 @@ class DeconvNetRecipe(_Vision):
     def figures(self) -> dict[str, float]:
         """Mean IoU of all pixels, and of those near boundaries, on proposals of scenes not trained on.
 
-        And of whole scenes at their own size: seen in one pass, and over proposals together.
+        And of whole scenes at their own size, with objects of all sizes: seen in one pass, and over proposals
+        together.
         """
         found, labels = self.scores(self.data.test_images).argmax(1), self.data.test_targets
         classes = len(self.data.classes)
@@ -215,7 +215,7 @@ class DeconvNetRecipe(_Vision):
     def _whole_scenes(self, classes: int) -> dict[str, float]:
         """Scenes may differ in size, so their pixels are put in a row."""
         truth, once, together = [], [], []
-        for scene in self.data.test_scenes[:_WHOLE]:
+        for scene in self.data.whole_scenes:
             image = normalise(torch.from_numpy(scene.image.transpose(2, 0, 1).copy())[None]).to(self.device)
             boxes = proposals(*scene.labels.shape)
             joined = aggregate(self.network, image[0], boxes, self.data.size, _BATCH)
