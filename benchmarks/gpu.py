@@ -393,7 +393,7 @@ def machine(device: str) -> dict[str, str]:
 def in_processes(arguments: list[str], seconds: float) -> list[str]:
     """Run each group by a process of its own; returns the groups that failed or found no time."""
     end, failed = time.monotonic() + seconds, []
-    # One process compiles, and no helper of it outlives a group that was stopped.
+    # One process compiles, and no worker of it outlives a group that was stopped.
     environment = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
     for number, group in enumerate(GROUPS):
         print(f"-- {group}", flush=True)
