@@ -25,13 +25,7 @@ void prepare(int device);
 int register_kernel(const void* address, int threads, int64_t shared, int least_architecture);
 int registered_kernels();
 
-<<<<<<< HEAD
-// The architecture that a kernel was compiled for, of those the current device can choose from: 90 for 9.0.
-int code_architecture(const void* kernel);
-// How many blocks of a kernel a prepared device runs at once.
-=======
 // How many blocks of a kernel a prepared device runs at once; 0 where its code lacks the instructions.
->>>>>>> cuda6
 int64_t resident_blocks(int kernel, int device);
 
 // Throws std::runtime_error with the runtime's reason unless `status` (a cudaError_t) says success.
