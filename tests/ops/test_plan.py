@@ -161,7 +161,7 @@ def test_implicit_gemms_are_asked_for_where_they_do_not_serve():
         (False, 4, 3, 1, 1, 1, True),
         (False, 8, 3, 1, 1, 1, False),  # float64
         (False, 2, 3, 1, 12, 12, False),  # taps too far apart
-        (True, 2, 17, 17, 0, 1, False),  # phases
+        (True, 2, 33, 33, 0, 1, False),  # more than 32 phases
     ]:
         large = 39 * stride - 2 * padding + dilation * (kernel - 1) + 1
         geometry = [(n, n) for n in (40, large, kernel, stride, padding, dilation)]
