@@ -132,4 +132,26 @@ void check_sums(const Tensor& got, const std::vector<Sum>& sums, const Tensor& b
   }
 }
 
+void check_convolution(Random& random, const Kernels& kernels, bool transposed, ConvCase& c,
+                       const ConvOptions& options) {
+  Tensor &input = transposed ? c.small : c.large, &output = transposed ? c.large : c.small;
+  fill_conv(random, input);
+  fill_conv(random, c.weight);
+  const ConvShape& s = c.shape;
+  const int64_t channels = transposed ? s.large_channels : s.small_channels;
+  const Tensor bias = any_bias(random, c.dtype, channels);
+  const auto run = transposed ? kernels.conv_transpose2d : kernels.conv2d;
+  run(input, c.weight, bias, output, s, options, c.threads);
+  std::vector<Sum> sums(output.numel());
+  for_each_product(s, [&](int64_t n, int64_t sc, int64_t lc, int64_t ih, int64_t iw, int64_t lh, int64_t lw,
+                          int64_t kh, int64_t kw) {
+    const int64_t small = ((n * s.small_channels + sc) * s.h.small + ih) * s.w.small + iw;
+    const int64_t large = ((n * s.large_channels + lc) * s.h.large + lh) * s.w.large + lw;
+    sums[transposed ? large : small].add(input.flat(transposed ? small : large) *
+                                         c.weight.get({sc, lc % (s.large_channels / s.groups), kh, kw}));
+  });
+  const int64_t pixels = transposed ? s.h.large * s.w.large : s.h.small * s.w.small;
+  check_sums(output, sums, bias, options, pixels, channels);
+}
+
 }  // namespace deconvkit::testing

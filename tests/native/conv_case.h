@@ -65,4 +65,8 @@ void for_each_product(const ConvShape& s, F&& f) {
 void check_sums(const Tensor& got, const std::vector<Sum>& sums, const Tensor& bias,
                 const ConvOptions& options, int64_t channel_stride, int64_t channels);
 
+// Fills a case's operands, runs a convolution and compares it with the sums of its products.
+void check_convolution(Random& random, const Kernels& kernels, bool transposed, ConvCase& c,
+                       const ConvOptions& options);
+
 }  // namespace deconvkit::testing

@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 import deconvkit
 from deconvkit.ops import _library as library
+from tests.ops.on_cuda import check_capture_and_replay, check_nothing_waits, cuda
 
-cuda = pytest.mark.cuda
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -207,31 +207,12 @@ def test_a_side_stream():
 
 @cuda
 def test_graph_capture_and_replay():
-    x = torch.randn(4, 16, 32, 32, device="cuda")
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        everything(x)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = everything(x)
-    for _ in range(2):
-        x.copy_(torch.randn_like(x))
-        graph.replay()
-        for a, b in zip(captured, everything(x), strict=True):
-            assert torch.equal(a, b)
+    check_capture_and_replay(everything, torch.randn(4, 16, 32, 32, device="cuda"))
 
 
 @cuda
 def test_nothing_waits_for_the_device():
-    x = torch.randn(4, 16, 32, 32, device="cuda")
-    everything(x)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        everything(x)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    check_nothing_waits(everything, torch.randn(4, 16, 32, 32, device="cuda"))
 
 
 @cuda

@@ -3,17 +3,16 @@
 Every body also runs on the CPU for a few cases, so that it is known to work before a device sees it.
 """
 
-import itertools
-
 import pytest
 import torch
 from torch import Tensor
 
 import deconvkit
+from tests.ops import on_cuda
 from tests.ops.convolution import ACTIVATIONS, CASES, DTYPES, WIDE, Case, apply_by_torch, expected_of, near
+from tests.ops.on_cuda import check_capture_and_replay, check_nothing_waits, cuda
 from tests.ops.pooling import lay_out
 
-cuda = pytest.mark.cuda
 ALGORITHMS = ("direct", "auto")
 # Those that gradients in several parts, groups and whole tiles need.
 MANY = ("tiles 3x3", "channels in groups", "channels of vocoders", "both, many out")
@@ -22,14 +21,8 @@ ON_CPU = ("4x4 s2", "dilated", "groups", "empty")
 
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=cuda)])
 either = pytest.mark.parametrize("transposed", [False, True], ids=["conv2d", "conv_transpose2d"])
-problems = pytest.mark.parametrize(
-    ("device", "case", "dtype"),
-    [
-        pytest.param(device, case, dtype, id=f"{device}-{name}-{dtype}".replace("torch.", ""), marks=marks)
-        for (name, case), dtype in itertools.product(EVERY.items(), DTYPES)
-        for device, marks in (("cpu", ()), ("cuda", cuda))
-        if device == "cuda" or (name in ON_CPU and dtype in (torch.float32, torch.float16))
-    ],
+problems = on_cuda.problems(
+    EVERY, DTYPES, lambda name, dtype: name in ON_CPU and dtype in (torch.float32, torch.float16)
 )
 
 
@@ -197,31 +190,12 @@ def test_a_side_stream(algorithm):
 
 @cuda
 def test_graph_capture_and_replay():
-    x = torch.randn(4, 8, 32, 32, device="cuda")
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        everything(x)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = everything(x)
-    for _ in range(2):
-        x.copy_(torch.randn_like(x))
-        graph.replay()
-        for a, b in zip(captured, everything(x), strict=True):
-            assert torch.equal(a, b)
+    check_capture_and_replay(everything, torch.randn(4, 8, 32, 32, device="cuda"))
 
 
 @cuda
 def test_nothing_waits_for_the_device():
-    x = torch.randn(4, 8, 32, 32, device="cuda")
-    everything(x)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        everything(x)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    check_nothing_waits(everything, torch.randn(4, 8, 32, 32, device="cuda"))
 
 
 @devices

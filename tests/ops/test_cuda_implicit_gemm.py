@@ -3,30 +3,21 @@
 What the kernels do is tested on the CPU (tests/native/test_implicit_gemm.cpp); there these run the plain sum.
 """
 
-import itertools
-
 import pytest
 import torch
 
 import deconvkit
+from tests.ops import on_cuda
 from tests.ops.convolution import ACTIVATIONS, CASES, WIDE, Case, apply_by_torch, expected_of, near
+from tests.ops.on_cuda import cuda
 
-cuda = pytest.mark.cuda
 # Of the magnitudes of a sum's products, in units of the dtype's tolerance.
 DTYPES = {torch.float32: 16, torch.bfloat16: 4, torch.float16: 4}
 LAYER = Case(9, (128, 3), (9, 11), (5, 5), (2, 2), (2, 2), (1, 1))  # few channels: phases are folded
 EVERY = {**CASES, **WIDE, "a last layer": LAYER, "empty": Case(0, (8, 8), (5, 6), (3, 3))}
 
 either = pytest.mark.parametrize("transposed", [False, True], ids=["conv2d", "conv_transpose2d"])
-problems = pytest.mark.parametrize(
-    ("device", "case", "dtype"),
-    [
-        pytest.param(device, case, dtype, id=f"{device}-{name}-{dtype}".replace("torch.", ""), marks=marks)
-        for (name, case), dtype in itertools.product(EVERY.items(), DTYPES)
-        for device, marks in (("cpu", ()), ("cuda", cuda))
-        if device == "cuda" or (name, dtype) == ("groups", torch.float32)
-    ],
-)
+problems = on_cuda.problems(EVERY, DTYPES, lambda name, dtype: (name, dtype) == ("groups", torch.float32))
 
 
 def function(transposed):

@@ -32,6 +32,17 @@ def _padding(
     return padding[1], trailing[1], padding[0], trailing[0]
 
 
+def _output_padding(
+    large: Pair, small: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
+) -> tuple[int, int]:
+    """torch's output_padding of a transposed convolution that makes the large side."""
+    height, width = (
+        large[i] + 2 * padding[i] - (small[i] - 1) * stride[i] - dilation[i] * (kernel[i] - 1) - 1
+        for i in (0, 1)
+    )
+    return height, width
+
+
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -75,10 +86,9 @@ def conv_transpose2d(
 ) -> Call:
     """``deconvkit::conv_transpose2d`` by torch."""
     kernel, size = common.spatial(weight.shape), common.spatial(input.shape)
-    full = [(size[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
-    extra = [output_size[i] + 2 * padding[i] - full[i] for i in (0, 1)]
+    extra = _output_padding(output_size, size, kernel, stride, padding, dilation)
     fits = all(0 <= extra[i] < max(stride[i], dilation[i]) for i in (0, 1))
-    trailing = [padding[i] + output_size[i] - full[i] for i in (0, 1)]
+    trailing = [extra[i] - padding[i] for i in (0, 1)]
     pads = (-padding[1], trailing[1], -padding[0], trailing[0])
     dims = input.dim() - 2
     function = torch.conv_transpose2d if dims == 2 else torch.conv_transpose1d
@@ -132,10 +142,10 @@ def backward(
     """The gradients of input and weight in one call; None where torch's geometry is not the ops'."""
     kernel, size, made = (common.spatial(t.shape) for t in (weight, input, grad))
     large, small = (size, made) if adjoint_transposed else (made, size)
-    if _padding(large, small, kernel, stride, padding, dilation) is not None:
+    shapes = large, small, kernel, stride, padding, dilation
+    if _padding(*shapes) is not None:
         return None
-    full = [(small[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
-    extra = (0, 0) if adjoint_transposed else tuple(large[i] + 2 * padding[i] - full[i] for i in (0, 1))
+    extra = (0, 0) if adjoint_transposed else _output_padding(*shapes)
     dims = input.dim() - 2
     found = torch.ops.aten.convolution_backward(
         grad,
