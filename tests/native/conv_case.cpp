@@ -27,7 +27,9 @@ ConvCase any_conv(Random& random, int64_t most_small, int64_t most_large) {
       most_small == 0 && random.one_in(20);  // more pixels than one part of a weight gradient takes
   s.batch = large ? 3 : random.between(0, 3);
   s.groups = random.one_in(3) ? random.between(2, 3) : 1;
-  if (most_small == 1 && most_large == 1) s.groups = random.between(1, 24);
+  if (most_small == 1 && most_large == 1) {
+    s.groups = random.one_in(2) ? 8 * random.between(1, 3) : random.between(1, 24);
+  }
   const int64_t most = most_small ? most_small + most_large : !large && random.one_in(4) ? 20 : 4;
   s.small_channels = s.groups * random.between(1, most_small ? most_small : most);
   s.large_channels = s.groups * random.between(1, most_large ? most_large : most);
