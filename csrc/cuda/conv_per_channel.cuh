@@ -75,7 +75,9 @@ void conv_per_channel(const Launch& launch, const TensorRef& input, const Tensor
     using T = typename decltype(t)::type;
     constexpr int n = kVector<T>, bytes = sizeof(T);
     const auto run = [&](const auto& kernel) { launch(kernel, kernel.items.tiles); };
-    if (s.groups % n == 0 && groups_along(input, 1, n, bytes) && groups_along(output, 1, n, bytes)) {
+    // Of one pixel, channels may lie side by side and not be what the items count first.
+    if (s.groups % n == 0 && channels_innermost(output) && groups_along(input, 1, n, bytes) &&
+        groups_along(output, 1, n, bytes)) {
       return run(ConvPerChannel<T, n>(input, weight, bias, output, s, options, transposed));
     }
     run(ConvPerChannel<T, 1>(input, weight, bias, output, s, options, transposed));
