@@ -16,6 +16,7 @@ namespace deconvkit::cuda {
 // N channels of a cell, or one cell of any window.
 template <bool Sum, class T, class Switch, int N>
 struct SpreadCells : OneStep {
+  static constexpr int kResident = 2;
   View<const T> pooled;
   View<const Switch> switches;
   View<T> big;

@@ -124,6 +124,7 @@ template <class Op, class T, int N>
 struct SumSamples {
   using C = Compute<T>;
   static constexpr int kThreads = SampleTiles::kThreads;
+  static constexpr int kResident = 2;
   static constexpr int kRun = 64;    // sums in C
   static constexpr int kParts = 16;  // that long columns are added up in
   static constexpr int kSteps = 3;   // of a task
