@@ -212,13 +212,14 @@ def choose(problem: Problem) -> Choice:
 
 def resolve(
     op: str,
-    first: Tensor,
-    second: Tensor,
+    like: Tensor,
+    first: Sequence[int],
+    second: Sequence[int],
     made: Sequence[int],
     stride: Sequence[int],
     dilation: Sequence[int],
     groups: int,
 ) -> str:
-    """What "auto" means for this call."""
-    key = (op, first.is_cpu, first.dtype, first.shape, second.shape, tuple(made), tuple(stride))
+    """What "auto" means for operands of these shapes, with the device and the dtype of ``like``."""
+    key = (op, like.is_cpu, like.dtype, first, second, tuple(made), tuple(stride))
     return choose(Problem(*key, tuple(dilation), groups)).algorithm

@@ -6,7 +6,7 @@ tells them apart is the flag ``transposed``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +28,8 @@ class Plan(NamedTuple):
 
     call: Call
     inference: Call
+    torch_differentiates: bool = False
+    """Whether output and gradients are torch's, so that its own autograd is the shortest way."""
 
 
 Planned = tuple[tuple[Any, ...], Plan]
@@ -76,11 +78,13 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
     stride, padding, dilation, size, groups, activation, slope, algorithm = geometry
     name = "conv_transpose2d" if transposed else "conv2d"
     if algorithm == "auto":
-        algorithm = resolve(name, input, weight, size, stride, dilation, groups)
+        algorithm = resolve(name, input, input.shape, weight.shape, size, stride, dilation, groups)
     if algorithm == "torch":
         by_torch = _torch_convolution.conv_transpose2d if transposed else _torch_convolution.conv2d
         torchs = by_torch(input, weight, stride, padding, dilation, size, groups, activation, slope)
-        return Plan(torchs, torchs)
+        made = input.shape[0], common.out_channels(weight, groups, transposed), *size[4 - input.dim() :]
+        rest = weight.shape, stride, dilation, groups, geometry[-1]
+        return Plan(torchs, torchs, _gradients_are_torchs(transposed, input, made, *rest))
 
     native = library.native(input)
     kernel = getattr(native, name)
@@ -189,8 +193,10 @@ def run(
     unbatched = input.dim() != dims + 2
     if unbatched:
         input = input.unsqueeze(0)
-    if torch.is_grad_enabled() and (
-        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    if (
+        torch.is_grad_enabled()
+        and (input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
+        and not planned[1].torch_differentiates
     ):
         output = function.apply_plain(input, weight, bias, planned)
     else:
@@ -229,9 +235,15 @@ def backward(
     grad = common.activation_backward(grad_output, output, activation, slope)
     geometry = stride, padding, dilation
     grad_input = grad_weight = grad_bias = None
-    if all(needs[:2]) and _torch_makes_both(
-        adjoint.transposed, grad, input, weight, *geometry, groups, algorithm
-    ):
+    if (
+        all(needs[:2])
+        # Not where they will be differentiated again, nor where the dispatcher has a part.
+        and not torch.is_grad_enabled()
+        and library.is_plain((grad, input, weight))
+        and _gradients_are_torchs(
+            not adjoint.transposed, input, grad.shape, weight.shape, stride, dilation, groups, algorithm
+        )
+    ):  # in one call, which is faster than two
         both = _torch_convolution.backward(adjoint.transposed, grad, input, weight, *geometry, groups)
         grad_input, grad_weight = both or (None, None)
     if needs[0] and grad_input is None:
@@ -246,32 +258,26 @@ def backward(
     return grad_input, grad_weight, grad_bias, None, None, None, None, None, None, None, None
 
 
-def _torch_makes_both(
-    adjoint_transposed: bool,
-    grad: Tensor,
+def _gradients_are_torchs(
+    transposed: bool,
     input: Tensor,
-    weight: Tensor,
+    output: Sequence[int],
+    weight: Sequence[int],
     stride: Any,
-    padding: Any,
     dilation: Any,
     groups: int,
     algorithm: str,
 ) -> bool:
-    """Whether both gradients are torch's, which makes them faster in one call than in two.
-
-    Not where they will be differentiated again, nor where the dispatcher has a part.
-    """
-    if torch.is_grad_enabled() or not library.is_plain((grad, input, weight)):
-        return False
+    """Whether torch computes the gradients of input and weight of a convolution with these shapes."""
     if algorithm != "auto":
         return algorithm == "torch"
-    rest = stride, dilation, groups
-    data, sides = ("conv_transpose2d", (grad, input)) if adjoint_transposed else ("conv2d", (input, grad))
-    made = (
-        (data, grad, weight, common.spatial(input.shape)),
-        ("conv_weight_grad", *sides, common.spatial(weight.shape)),
+    adjoint = "conv2d" if transposed else "conv_transpose2d"
+    small, large = (input.shape, output) if transposed else (output, input.shape)
+    size, kernel, rest = common.spatial(input.shape), common.spatial(weight), (stride, dilation, groups)
+    return (
+        resolve(adjoint, input, output, weight, size, *rest) == "torch"
+        and resolve("conv_weight_grad", input, small, large, kernel, *rest) == "torch"
     )
-    return all(resolve(*call, *rest) == "torch" for call in made)
 
 
 def jvp(function: type[Function], ctx: Any, *tangents: Any) -> Tensor:
@@ -302,8 +308,8 @@ def shorten(function: type[Function]) -> None:
     # The same as forward and setup_context, in one function and with one argument for all that are no
     # tensors: each argument and each further call costs apply() time.
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, planned: Planned) -> Tensor:
-        geometry, (call, _) = planned
-        output = call(input, weight, bias)
+        geometry, plan = planned
+        output = plan.call(input, weight, bias)
         _save(ctx, input, weight, output, geometry)
         return output
 

@@ -42,7 +42,8 @@ def _impl(
     algorithm: str,
 ) -> Tensor:
     if algorithm == "auto":
-        algorithm = resolve("conv_weight_grad", small, large, kernel_size, stride, dilation, groups)
+        shapes = small.shape, large.shape, kernel_size
+        algorithm = resolve("conv_weight_grad", small, *shapes, stride, dilation, groups)
     if algorithm == "torch":
         with library.no_autocast(small):
             result = _torch_convolution.conv_weight_grad(
