@@ -126,6 +126,13 @@ PYBIND11_MODULE(_C, m) {
       "fingerprint",
       [](const TensorRef& tensor, int threads) { return kernels().fingerprint(tensor, threads); }, no_gil);
   m.def(
+      "change_layout",
+      [](const TensorRef& input, const TensorRef& output, int threads) {
+        guard::copy(input, output);
+        kernels().change_layout(input, output, threads);
+      },
+      no_gil);
+  m.def(
       "conv_weight_grad",
       [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,
          const Pair& padding, const Pair& dilation, int64_t groups, int algorithm, int threads) {

@@ -44,6 +44,12 @@ inline bool same_sizes(const TensorRef& a, const TensorRef& b, int dims) {
   return a.rank == b.rank;
 }
 
+inline void copy(const TensorRef& input, const TensorRef& output) {
+  require(input.rank == 4 && same_sizes(input, output, 4), "tensors of four dimensions and the same sizes");
+  require(is_float(input) && input.dtype == output.dtype, "tensors of one floating dtype");
+  require(has_data(input) && has_data(output), "tensors in the device's memory");
+}
+
 // Any sizes of the two sides go together: an index outside a side reads as zero and is not written.
 inline void convolution(const TensorRef& small, const TensorRef& large, const TensorRef& weight,
                         const ConvShape& s) {

@@ -22,6 +22,7 @@ void conv_transform_weights(bool, const TensorRef&, const TensorRef&, const Conv
 void conv_weight_grad(const TensorRef&, const TensorRef&, const TensorRef&, const ConvShape&, ConvAlgorithm,
                       int);
 uint64_t fingerprint(const TensorRef&, int);
+void change_layout(const TensorRef&, const TensorRef&, int);
 void sparse_sigmoid(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
                     double, double, int);
 void sparse_kl(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, double, double, int);
@@ -45,6 +46,7 @@ const Kernels& kernel_table() {
       conv_transform_weights,
       conv_weight_grad,
       fingerprint,
+      change_layout,
       sparse_sigmoid,
       sparse_kl,
       sparse_kl_from_sums,

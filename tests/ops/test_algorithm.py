@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 import deconvkit
-from deconvkit.ops import _algorithm, _torch_convolution
+from deconvkit.ops import _algorithm, _convolution_op, _torch_convolution
 from deconvkit.ops._algorithm import Choice, Problem
 
 OPS = ["conv2d", "conv_transpose2d", "conv_weight_grad"]
@@ -22,7 +22,7 @@ def problem(op: str, **changes: Any) -> Problem:
         "conv_transpose2d": ((2, 10, 5, 4), (10, 3, 4, 5), (8, 9)),
         "conv_weight_grad": ((2, 10, 5, 4), (2, 6, 8, 9), (4, 5)),
     }[op]
-    return Problem(op, True, torch.float32, first, second, made, (1, 1), (1, 1), 2)._replace(**changes)
+    return Problem(op, True, torch.float32, False, first, second, made, (1, 1), (1, 1), 2)._replace(**changes)
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -56,7 +56,11 @@ def test_other_devices_compute_by_torch(op: str) -> None:
         ("torch", "conv2d", ((1, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
         ("torch", "conv2d", ((32, 8, 57, 57), (8, 8, 3, 3)), {"padding": 1}),
         ("torch", "conv2d", ((8, 16, 57, 57), (8, 16, 3, 3)), {"padding": 1}),
+        # Plain matrix products.
         ("torch", "conv2d", ((1, 8, 57, 57), (64, 8, 1, 1)), {}),
+        ("torch", "conv2d", ((4, 256, 57, 57), (256, 256, 1, 1)), {"stride": 2}),
+        ("torch", "conv_transpose2d", ((4, 64, 57, 57), (64, 8, 1, 1)), {}),
+        ("direct", "conv_transpose2d", ((4, 64, 57, 57), (64, 9, 1, 1)), {}),
         ("torch", "conv2d", ((1, 32, 113, 113), (8, 32, 5, 5)), {"padding": 4, "dilation": 2}),
         ("direct", "conv2d", ((4, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((1, 3, 13, 13), (16, 3, 3, 3)), {"padding": 1}),
@@ -83,7 +87,14 @@ def test_auto(
 @pytest.mark.parametrize(
     ("algorithm", "with_amx", "op", "shapes", "arguments"),
     [
-        ("winograd", "winograd", "conv2d", ((4, 256, 56, 56), (256, 256, 3, 3)), {"padding": 1}),
+        ("winograd", "torch", "conv2d", ((4, 256, 56, 56), (256, 256, 3, 3)), {"padding": 1}),
+        (
+            "winograd",
+            "winograd",  # maps that do not fill the matrix unit
+            "conv_transpose2d",
+            ((64, 1024, 4, 4), (1024, 512, 5, 5)),
+            {"stride": 2, "padding": 2, "output_padding": 1},
+        ),
         ("direct", "torch", "conv_transpose2d", ((4, 256, 64, 64), (256, 128, 2, 2)), {"stride": 2}),
         ("direct", "torch", "conv_transpose2d", ((64, 9, 32, 32), (9, 3, 5, 5)), {"stride": 2, "padding": 2}),
         ("direct", "direct", "conv2d", ((1, 32, 13, 13), (32, 32, 3, 3)), {"padding": 1}),
@@ -104,7 +115,7 @@ def test_auto_in_bfloat16(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: multiplies)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     _algorithm.choose.cache_clear()
-    expected = with_amx if multiplies and amx else algorithm
+    expected = with_amx if amx else algorithm
     assert deconvkit.plan(op, *shapes, dtype=torch.bfloat16, **arguments).algorithm == expected
     _algorithm.choose.cache_clear()
 
@@ -145,6 +156,52 @@ def test_weight_gradients_in_bfloat16(
     p = problem("conv_weight_grad", first=shapes[0], second=shapes[1], **changes)
     assert _algorithm.choose(p).algorithm == algorithm
     _algorithm.choose.cache_clear()
+
+
+@pytest.mark.parametrize("op", ["conv2d", "conv_transpose2d"])
+@pytest.mark.parametrize(
+    ("algorithm", "layout"), [("direct", "contiguous_format"), ("torch", "channels_last")]
+)
+def test_dilated_convolutions_are_torchs_in_channels_last(op: str, algorithm: str, layout: str) -> None:
+    x = torch.empty(2, 32, 57, 57, device="meta").to(memory_format=getattr(torch, layout))
+    weight = torch.empty(32, 32, 3, 3)
+    assert deconvkit.plan(op, x, weight, padding=2, dilation=2).algorithm == algorithm
+
+
+def test_a_call_sees_the_layout_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    choose = _algorithm.choose
+    monkeypatch.setattr(_algorithm, "choose", lambda p: seen.append(p.channels_last) or choose(p))
+    _convolution_op._CACHE.clear()
+    x, weight = torch.randn(2, 9, 11, 11), torch.randn(9, 9, 3, 3)
+    for _ in range(2):  # the second time from what was kept
+        for layout in (torch.contiguous_format, torch.channels_last):
+            deconvkit.conv2d(x.to(memory_format=layout), weight, dilation=2)
+    assert seen == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("op", "weight"),
+    [("conv2d", (10, 3, 3, 3)), ("conv_transpose2d", (6, 5, 3, 3))],
+    ids=["conv2d", "transposed"],
+)
+@pytest.mark.parametrize("algorithm", ["auto", "torch"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_what_is_all_torchs_is_differentiated_by_torch(
+    op: str, weight: tuple[int, ...], algorithm: str, layout: torch.memory_format
+) -> None:
+    # Three channels in a group: output and gradients are torch's.
+    x = torch.randn(2, 6, 9, 8, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    w = torch.randn(weight, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(10, dtype=torch.float64, requires_grad=True)
+    y = getattr(deconvkit, op)(x, w, b, stride=2, padding=1, groups=2, activation="tanh", algorithm=algorithm)
+    assert y.grad_fn.next_functions[0][0].name() == "ConvolutionBackward0"
+    expected = torch.tanh(getattr(F, op)(x, w, b, stride=2, padding=1, groups=2))
+    torch.testing.assert_close(y, expected)
+    assert y.stride() == expected.stride()
+    wanted = torch.autograd.grad(expected.square().sum(), (x, w, b))
+    for found, value in zip(torch.autograd.grad(y.square().sum(), (x, w, b)), wanted, strict=True):
+        torch.testing.assert_close(found, value)
 
 
 def test_a_compiled_graph_decides_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:

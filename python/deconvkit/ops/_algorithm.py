@@ -22,6 +22,7 @@ class Problem(NamedTuple):
     op: str  # conv2d, conv_transpose2d or conv_weight_grad
     on_cpu: bool
     dtype: torch.dtype
+    channels_last: bool
     first: Sequence[int]  # the operands' shapes: (large, weight), (small, weight) or (small, large)
     second: Sequence[int]
     made: Sequence[int]  # the (H, W) of what the op makes: small, large or the kernel
@@ -103,31 +104,45 @@ def folds_strides(p: Problem) -> bool:
     return min(p.stride) > 1 and 8 <= folded <= 16 and p.small_channels // p.groups >= 64 and saved >= 1.7
 
 
+def is_pointwise(p: Problem) -> bool:
+    """A kernel of one cell, so a plain matrix product.
+
+    The exceptions: bfloat16, whose packing the native kernels spare; transposed ones to more than 8 channels
+    and small weight gradients, which torch gets at through copies.
+    """
+    if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p):
+        return False
+    if p.op == "conv2d":
+        return True
+    return p.large_channels <= 8 if p.op == "conv_transpose2d" else p.products >= 2e7
+
+
+def dilates_channels_last(p: Problem) -> bool:
+    """Taps far apart, of pixels whose channels lie side by side: oneDNN reads them where they are."""
+    return p.op != "conv_weight_grad" and p.channels_last and max(p.dilation) > 1 and p.products >= 2e6
+
+
 def convolves_few_channels(p: Problem) -> bool:
     """Staging costs more than the products.
 
-    First layers, from the colours of an image; up to 8 channels on one side with up to 16 on the other, or
-    with a kernel of one cell, or on the small side with dilation. Large outputs are the exception: there page
-    faults decide, and the kernels ask for huge pages.
+    First layers, from the colours of an image; up to 8 channels on one side with up to 16 on the other, or up
+    to 12 on the small side with dilation. Large outputs are the exception: there page faults decide, and the
+    kernels ask for huge pages.
     """
     if p.op != "conv2d":
         return False
     made = p.batch * p.small_channels * p.small[0] * p.small[1] * p.dtype.itemsize
     colours = p.large_channels <= 4 and p.small_channels >= 16
     least, most = sorted((p.large_channels, p.small_channels))
-    pointwise = least <= 8 and math.prod(p.kernel) == 1
-    few = (least <= 8 and most <= 16) or (p.small_channels <= 8 and max(p.dilation) > 1)
-    fewest_products = 1e5 if pointwise else 5e5 if few else 2e6
-    return (colours or few or pointwise) and p.products >= fewest_products and made < 2**24
+    few = (least <= 8 and most <= 16) or (p.small_channels <= 12 and max(p.dilation) > 1)
+    return (colours or few) and p.products >= (5e5 if few else 2e6) and made < 2**24
 
 
 def convolves_few_pixels(p: Problem) -> bool:
     """The weights are most of what must be read, and are packed for few products each."""
     pixels = p.batch * math.prod(p.small)
     weights = p.small_channels * p.large_channels // p.groups * math.prod(p.kernel)
-    return p.op == "conv2d" and (
-        (pixels <= 64 and weights >= 2**20) or (pixels <= 256 and math.prod(p.kernel) == 1)
-    )
+    return p.op == "conv2d" and pixels <= 64 and weights >= 2**20
 
 
 def _winograd_tiles(p: Problem) -> tuple[float, float]:
@@ -170,29 +185,48 @@ def is_winograds(p: Problem) -> bool:
 def is_torchs_bfloat16(p: Problem) -> bool:
     """The classes in which oneDNN multiplies bfloat16 faster than the native kernels.
 
-    Where Winograd does not pay: weight gradients, in which ours lack the instructions, as everywhere on
-    processors with AMX; kernels of more than one cell at stride 1. And strided convolutions.
+    Where Winograd does not pay: weight gradients, in which ours lack the instructions; kernels of more than
+    one cell at stride 1. And strided convolutions.
     """
     if not _multiplies_bfloat16(p) or p.products < 1e7:
         return False
-    if p.op == "conv_weight_grad" or torch.cpu._is_amx_tile_supported():
-        return True
+    if p.op == "conv_weight_grad":
+        return not _has_matrix_unit()  # there is_the_matrix_units() has decided
     strided = math.prod(p.stride) > 1
     return math.prod(p.kernel) > 1 and (not strided or p.op == "conv2d")
+
+
+def is_the_matrix_units(p: Problem) -> bool:
+    """bfloat16 on a processor with AMX, for which deconvkit has no kernels.
+
+    But for maps so small that oneDNN does not fill it: up to 4x4, in weight gradients 8x8.
+    """
+    if p.dtype != torch.bfloat16 or p.products < 1e7 or not _has_matrix_unit():
+        return False
+    fewest = {"conv2d": 1, "conv_transpose2d": 17, "conv_weight_grad": 65}[p.op]
+    return math.prod(p.small) >= fewest
+
+
+def _has_matrix_unit() -> bool:
+    return torch.cpu._is_amx_tile_supported()
 
 
 def _multiplies_bfloat16(p: Problem) -> bool:
     return p.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
 
 
-# Measured on two Zen 4 cores over random shapes, torch in the same layout as the rival.
+# Measured on two Zen 4 and on two Granite Rapids cores over random shapes, torch in the same layout as the
+# rival.
 _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (
         is_on_another_device,
         Choice("torch", "deconvkit's own is not measured on this device"),
     ),
     (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
+    (is_the_matrix_units, Choice("torch", "it multiplies bfloat16 by the processor's matrix unit")),
     (folds_strides, Choice("winograd", "few channels, which the strides' sub-grids multiply")),
+    (is_pointwise, Choice("torch", "a plain matrix product: torch is faster")),
+    (dilates_channels_last, Choice("torch", "dilated in channels_last: torch is faster")),
     (convolves_few_channels, Choice("torch", "a first layer, or so few channels: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
@@ -213,6 +247,7 @@ def choose(problem: Problem) -> Choice:
 def resolve(
     op: str,
     like: Tensor,
+    channels_last: bool,
     first: Sequence[int],
     second: Sequence[int],
     made: Sequence[int],
@@ -221,5 +256,5 @@ def resolve(
     groups: int,
 ) -> str:
     """What "auto" means for operands of these shapes, with the device and the dtype of ``like``."""
-    key = (op, like.is_cpu, like.dtype, first, second, tuple(made), tuple(stride))
+    key = (op, like.is_cpu, like.dtype, channels_last, first, second, tuple(made), tuple(stride))
     return choose(Problem(*key, tuple(dilation), groups)).algorithm

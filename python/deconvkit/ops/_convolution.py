@@ -256,8 +256,12 @@ def allocate(input: Tensor, weight: Tensor, channels: int, size: Pair) -> Tensor
         shape = (input.shape[0], channels, size[0], size[1])
     if is_usual(input, weight):
         return input.new_empty(shape)
-    channels_last = is_channels_last(weight) or (input.dim() == 4 and is_channels_last(input))
-    return empty(input, shape, channels_last)
+    return empty(input, shape, makes_channels_last(input, weight))
+
+
+def makes_channels_last(input: Tensor, weight: Tensor) -> bool:
+    """Whether the output is in channels_last: where input or weight is; in one dimension, the weight."""
+    return is_channels_last(weight) or (input.dim() == 4 and is_channels_last(input))
 
 
 def is_usual(input: Tensor, weight: Tensor) -> bool:

@@ -78,13 +78,15 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
     stride, padding, dilation, size, groups, activation, slope, algorithm = geometry
     name = "conv_transpose2d" if transposed else "conv2d"
     if algorithm == "auto":
-        algorithm = resolve(name, input, input.shape, weight.shape, size, stride, dilation, groups)
+        layout = common.makes_channels_last(input, weight)
+        algorithm = resolve(name, input, layout, input.shape, weight.shape, size, stride, dilation, groups)
     if algorithm == "torch":
         by_torch = _torch_convolution.conv_transpose2d if transposed else _torch_convolution.conv2d
         torchs = by_torch(input, weight, stride, padding, dilation, size, groups, activation, slope)
         made = input.shape[0], common.out_channels(weight, groups, transposed), *size[4 - input.dim() :]
-        rest = weight.shape, stride, dilation, groups, geometry[-1]
-        return Plan(torchs, torchs, _gradients_are_torchs(transposed, input, made, *rest))
+        rest = weight, stride, dilation, groups, geometry[-1]
+        plainly = not _torch_convolution.wants_channels_last(input, weight, groups)
+        return Plan(torchs, torchs, plainly and _gradients_are_torchs(transposed, input, made, *rest))
 
     native = library.native(input)
     kernel = getattr(native, name)
@@ -171,8 +173,10 @@ def run(
         key = (
             op,
             input.shape,
+            input.stride(),
             input.dtype,
             weight.shape,
+            weight.stride(),
             weight.dtype,
             None if bias is None else bias.shape,
             None if bias is None else bias.dtype,
@@ -241,7 +245,7 @@ def backward(
         and not torch.is_grad_enabled()
         and library.is_plain((grad, input, weight))
         and _gradients_are_torchs(
-            not adjoint.transposed, input, grad.shape, weight.shape, stride, dilation, groups, algorithm
+            not adjoint.transposed, input, grad.shape, weight, stride, dilation, groups, algorithm
         )
     ):  # in one call, which is faster than two
         both = _torch_convolution.backward(adjoint.transposed, grad, input, weight, *geometry, groups)
@@ -262,21 +266,22 @@ def _gradients_are_torchs(
     transposed: bool,
     input: Tensor,
     output: Sequence[int],
-    weight: Sequence[int],
+    weight: Tensor,
     stride: Any,
     dilation: Any,
     groups: int,
     algorithm: str,
 ) -> bool:
-    """Whether torch computes the gradients of input and weight of a convolution with these shapes."""
+    """Whether torch computes the gradients of input and weight of a convolution with these operands."""
     if algorithm != "auto":
         return algorithm == "torch"
     adjoint = "conv2d" if transposed else "conv_transpose2d"
     small, large = (input.shape, output) if transposed else (output, input.shape)
-    size, kernel, rest = common.spatial(input.shape), common.spatial(weight), (stride, dilation, groups)
+    size, kernel, rest = common.spatial(input.shape), common.spatial(weight.shape), (stride, dilation, groups)
+    layout = common.makes_channels_last(input, weight)
     return (
-        resolve(adjoint, input, output, weight, size, *rest) == "torch"
-        and resolve("conv_weight_grad", input, small, large, kernel, *rest) == "torch"
+        resolve(adjoint, input, layout, output, weight.shape, size, *rest) == "torch"
+        and resolve("conv_weight_grad", input, layout, small, large, kernel, *rest) == "torch"
     )
 
 

@@ -360,6 +360,15 @@ def empty(
     return like.new_empty_strided(shape, stride, dtype=dtype)
 
 
+def in_layout(tensor: Tensor, channels_last: bool) -> Tensor:
+    """A 4-d tensor on the CPU, copied to channels_last or to NCHW where it is not: torch's copy is slower."""
+    if is_channels_last(tensor) == channels_last:
+        return tensor
+    result = empty(tensor, tuple(tensor.shape), channels_last)
+    _C.change_layout(ref(tensor), ref(result), torch.get_num_threads())
+    return result
+
+
 def dense(tensor: Tensor, channels_last: bool) -> Tensor:
     """The 4-d tensor where kernels can walk it in this layout (unit stride along C or W), else a copy."""
     dim = 1 if channels_last else 3

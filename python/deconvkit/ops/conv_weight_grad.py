@@ -43,7 +43,7 @@ def _impl(
 ) -> Tensor:
     if algorithm == "auto":
         shapes = small.shape, large.shape, kernel_size
-        algorithm = resolve("conv_weight_grad", small, *shapes, stride, dilation, groups)
+        algorithm = resolve("conv_weight_grad", small, channels_last, *shapes, stride, dilation, groups)
     if algorithm == "torch":
         with library.no_autocast(small):
             result = _torch_convolution.conv_weight_grad(

@@ -24,6 +24,7 @@ from deconvkit.ops import (
     sparse_sigmoid,
     switches,
 )
+from deconvkit.ops import _convolution as common
 from deconvkit.ops import _library as library
 from deconvkit.ops._arguments import shown
 from deconvkit.ops._windows import switch_dtype
@@ -125,8 +126,9 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     input, weight, _, geometry = prepare(name, dims, *arguments.values())
     stride, padding, dilation, size, groups, _, _, algorithm = geometry
     shape = input.shape if input.dim() == dims + 2 else (1, *input.shape)
+    layout = common.makes_channels_last(input, weight)
     problem = _algorithm.Problem(
-        registered, on_cpu, input.dtype, shape, weight.shape, size, stride, dilation, groups
+        registered, on_cpu, input.dtype, layout, shape, weight.shape, size, stride, dilation, groups
     )
     reason = "it was asked for"
     if algorithm == "auto":
