@@ -61,6 +61,8 @@ def test_other_devices_compute_by_torch(op: str) -> None:
         ("torch", "conv2d", ((4, 256, 57, 57), (256, 256, 1, 1)), {"stride": 2}),
         ("torch", "conv_transpose2d", ((4, 64, 57, 57), (64, 8, 1, 1)), {}),
         ("direct", "conv_transpose2d", ((4, 64, 57, 57), (64, 9, 1, 1)), {}),
+        ("direct", "conv2d", ((16, 64, 57, 57), (64, 64, 1, 1)), {}),
+        ("direct", "conv2d", ((4, 64, 113, 113), (256, 64, 1, 1)), {}),
         ("torch", "conv2d", ((1, 32, 113, 113), (8, 32, 5, 5)), {"padding": 4, "dilation": 2}),
         ("direct", "conv2d", ((4, 3, 224, 224), (64, 3, 3, 3)), {"padding": 1}),
         ("direct", "conv2d", ((1, 3, 13, 13), (16, 3, 3, 3)), {"padding": 1}),

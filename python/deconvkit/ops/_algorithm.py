@@ -65,6 +65,12 @@ class Problem(NamedTuple):
         return self.made if self.op == "conv_weight_grad" else _spatial(self.second)
 
     @property
+    def made_bytes(self) -> int:
+        """Of a convolution's output, transposed or not."""
+        channels = self.small_channels if self.op == "conv2d" else self.large_channels
+        return self.batch * channels * math.prod(self.made) * self.dtype.itemsize
+
+    @property
     def products(self) -> int:
         """Multiplications of the direct algorithm, with those that meet the padding."""
         channels = self.small_channels * self.large_channels // self.groups
@@ -107,14 +113,15 @@ def folds_strides(p: Problem) -> bool:
 def is_pointwise(p: Problem) -> bool:
     """A kernel of one cell, so a plain matrix product.
 
-    The exceptions: bfloat16, whose packing the native kernels spare; transposed ones to more than 8 channels
-    and small weight gradients, which torch gets at through copies.
+    Where torch has a short way to it: in channels_last, or in NCHW with batches below 16. The exceptions:
+    bfloat16, large outputs (page faults decide), small weight gradients, and small batches transposed to more
+    than 8 channels.
     """
-    if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p):
+    if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p) or not (p.channels_last or p.batch < 16):
         return False
-    if p.op == "conv2d":
-        return True
-    return p.large_channels <= 8 if p.op == "conv_transpose2d" else p.products >= 2e7
+    if p.op == "conv_weight_grad":
+        return p.products >= 2e7
+    return p.made_bytes < 2**24 and (p.op == "conv2d" or p.large_channels <= 8 or p.batch >= 16)
 
 
 def dilates_channels_last(p: Problem) -> bool:
@@ -131,11 +138,10 @@ def convolves_few_channels(p: Problem) -> bool:
     """
     if p.op != "conv2d":
         return False
-    made = p.batch * p.small_channels * p.small[0] * p.small[1] * p.dtype.itemsize
     colours = p.large_channels <= 4 and p.small_channels >= 16
     least, most = sorted((p.large_channels, p.small_channels))
     few = (least <= 8 and most <= 16) or (p.small_channels <= 12 and max(p.dilation) > 1)
-    return (colours or few) and p.products >= (5e5 if few else 2e6) and made < 2**24
+    return (colours or few) and p.products >= (5e5 if few else 2e6) and p.made_bytes < 2**24
 
 
 def convolves_few_pixels(p: Problem) -> bool:
