@@ -8,7 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from deconvkit.data.voc import CLASSES
 from deconvkit.visualize import canvas
+from deconvkit.visualize.grids import image_rows
 from deconvkit.visualize.panels import Panel, label_colours, label_map, panels, predictions
 from deconvkit.visualize.receptive_fields import mosaic, orientation_index, receptive_fields
 from deconvkit.visualize.reconstructions import psnr, reconstructions
@@ -66,9 +68,16 @@ def predictions_figure() -> Figure:
     return predictions(pictures, RANDOM.dirichlet(np.ones(12), 5), names, "Title", "note")
 
 
+def rows_figure() -> Figure:
+    images = RANDOM.random((10, 16, 16, 3))
+    names = [*CLASSES, "does not count"]
+    legend = list(zip(names, label_colours(len(names)), strict=True))
+    return image_rows([("image", images), ("labels", images), ("network", images)], "Title", "note", legend)
+
+
 FIGURES = [
     *(fields_figure, reconstructions_figure, activations_figure, unpooling_figure),
-    *(panels_figure, label_map_figure, predictions_figure),
+    *(panels_figure, label_map_figure, predictions_figure, rows_figure),
 ]
 
 

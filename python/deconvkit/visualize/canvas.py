@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 INK = "#222222"  # text
 QUIET = "#666666"  # notes and axes
 ACCENT = "#c4451c"  # what is asked for
 GAP = "#c9d3df"  # between images that have white in them
 BARS = "#3b6ea5"  # what was measured
+
+LEGEND = 2.3  # inches for a legend beside the axes
 
 _DPI = 130
 _HEAD = 0.95  # inches kept for title, note and the titles of the first row
@@ -67,6 +71,26 @@ def show_image(axes: Axes, image: Any, title: str = "", note: str = "", **option
     if note:
         axes.set_xlabel(note, fontsize=8.5, color=QUIET, labelpad=3)
     return shown
+
+
+def legend(axes: Axes, entries: Sequence[tuple[str, Any]], most: int = 12) -> None:
+    """List names and their colours to the right of the axes; of more than ``most``, how many more there are.
+
+    The figure needs ``LEGEND`` inches of room there.
+    """
+    listed = [
+        Patch(facecolor=colour, edgecolor=QUIET, linewidth=0.5, label=name) for name, colour in entries[:most]
+    ]
+    if len(entries) > most:
+        listed.append(Patch(facecolor="none", edgecolor="none", label=f"and {len(entries) - most} more"))
+    axes.legend(
+        handles=listed,
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.0),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def plain_axes(axes: Axes, x: str, y: str) -> None:

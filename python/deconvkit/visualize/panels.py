@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from deconvkit.visualize import canvas
@@ -58,11 +57,13 @@ def label_map(
     height, width = labels.shape
     side = 4.6
     tall = side * min(height / width, 1.5)
-    figure = canvas.new_figure(2 * side + 2.7, max(tall, 2.2) + 1.15, title, note, right=2.3)
+    figure = canvas.new_figure(
+        2 * side + canvas.LEGEND + 0.4, max(tall, 2.2) + 1.15, title, note, right=canvas.LEGEND
+    )
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.03})
     canvas.show_image(left, picture)
     cover = np.where(labels[..., None] > 0, 0.6, 0.0)
-    times = max(1, 480 // width)  # small pictures are enlarged, for the lines to be thin
+    times = max(1, 480 // max(height, width))  # small pictures are enlarged, for the lines to be thin
     covered, large = (
         np.repeat(np.repeat(image, times, 0), times, 1)
         for image in ((1 - cover) * picture + cover * colours[labels], labels)
@@ -72,25 +73,9 @@ def label_map(
     canvas.show_image(right, covered)
     counts = np.bincount(labels.ravel(), minlength=len(names))
     present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    listed = [
-        Patch(
-            facecolor=colours[i] if i else "white",
-            edgecolor=canvas.QUIET,
-            linewidth=0.5,
-            label=f"{_short(names[i])}  {_percent(counts[i] / labels.size)}",
-        )
-        for i in present[:12]
-    ]
-    if len(present) > 12:
-        listed.append(Patch(facecolor="none", edgecolor="none", label=f"and {len(present) - 12} more"))
-    right.legend(
-        handles=listed,
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.0),
-        borderaxespad=0,
-        frameon=False,
-        fontsize=9,
-    )
+    shares = [f"{_short(names[i])}  {_percent(counts[i] / labels.size)}" for i in present]
+    seen = [colours[i] if i else "white" for i in present]
+    canvas.legend(right, list(zip(shares, seen, strict=True)))
     return figure
 
 
