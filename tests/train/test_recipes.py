@@ -18,6 +18,7 @@ from deconvkit.train import command, measures
 from deconvkit.train.checkpoint import load_model
 from deconvkit.train.modules import adversarial as adversarial_recipes
 from deconvkit.train.modules.adversarial import DCGANRecipe, DigitsDCGANRecipe, DigitsGANRecipe, _frozen
+from deconvkit.train.modules.semi_supervised import M2Recipe
 from deconvkit.train.priors import draw_latents
 
 SHORT = {
@@ -137,6 +138,30 @@ def test_m2_is_on_the_latents_of_m1_that_are_in_use(tmp_path: Path, monkeypatch:
     assert whole["figures"]["latents_kept"] == len(trained.kept) == trained.m2.in_features
     both = trained_by("m1m2", 2, [], tmp_path)
     assert both["figures"]["latents_kept"] >= 1
+
+
+def test_an_epoch_of_m2_is_the_papers_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kingma et al. 2014, equation 9, though all labelled digits are in each of its four batches."""
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(40, 9, generator=generator), torch.arange(40) % 10
+    monkeypatch.setattr(
+        M2Recipe, "data", SimpleNamespace(size=3, seed=0, train_images=images, train_labels=labels)
+    )
+    recipe = M2Recipe(labelled=20, latent_size=2, hidden=[4], weight=0.3)
+    recipe.setup("fit")
+    monkeypatch.setattr(M2Recipe, "current_epoch", 0)
+    monkeypatch.setattr(recipe.network, "labelled_loss", lambda x, y: x.sum(1) * (y + 1))
+    monkeypatch.setattr(recipe.network, "unlabelled_loss", lambda x: x.square().sum(1))
+    found: list[torch.Tensor] = []
+    monkeypatch.setattr(recipe, "report", lambda objective, supervised: found.append(objective))
+    for batch in images.split(10):
+        recipe.training_step((batch,), 0)
+    known = recipe.known
+    assert len(known.unique()) == 20
+    log_q = torch.log_softmax(recipe.network(images[known]), 1)[torch.arange(20), labels[known]]
+    alpha = 0.3 * 40 / 20
+    expected = (images[known].sum(1) * (labels[known] + 1) - alpha * log_q).sum() + images.square().sum()
+    torch.testing.assert_close(torch.stack(found).sum() * (20 / 4 + 10), expected)
 
 
 def adversarial(recipe: Any, size: int) -> Any:

@@ -22,15 +22,15 @@ from deconvkit.visualize.grids import image_rows
 class M2Recipe(_Digits):
     """M2 beside a classifier of the same size that sees the labelled digits alone.
 
-    All labelled digits are in every batch, beside the batch's own, whose labels are not used. They weigh,
-    against these, as many times what they do in the paper as there are batches in an epoch.
+    All labelled digits are in every batch, beside the batch's own, whose labels are not used, and count for
+    the batch's share of the data: the sum over an epoch is the paper's J.
 
     Args:
         labelled: digits with a label, as many of each class as can be.
         latent_size: Z.
         hidden: units of the hidden layers.
         learning_rate: of Adam.
-        weight: α = weight · n / labelled.
+        weight: α = weight · n / labelled for each labelled digit, n all digits. 0.1 in the paper.
         stacked: epochs for which M1 is trained first; 0: M2 on the pixels.
     """
 
@@ -40,7 +40,7 @@ class M2Recipe(_Digits):
         latent_size: int = 16,
         hidden: Sequence[int] = (128,),
         learning_rate: float = 1e-3,
-        weight: float = 0.1,
+        weight: float = 1.3,
         stacked: int = 0,
     ) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class M2Recipe(_Digits):
             self.report(m1_loss=loss)
             return loss
         alpha = self.weight * count / self.labelled
-        objective = self.network.loss(images, labels, batch[0], alpha)
+        objective = self.network.loss(images, labels, batch[0], alpha, len(batch[0]) / count)
         prior = weight_prior(p for p in self.network.parameters() if p.requires_grad) / count
         supervised = functional.cross_entropy(self.supervised(images), labels)
         self.report(objective=objective, supervised=supervised)
