@@ -72,6 +72,8 @@ class M2Recipe(_Digits):
         if self.stacked:
             layers: list[nn.Module] = [nn.Linear(features, self.hidden[0]), nn.Softplus()]
             self.supervised = nn.Sequential(*layers, nn.Linear(self.hidden[0], 10))
+            for later in (self.network.m2, self.supervised):
+                later.requires_grad_(False)
 
     def on_train_epoch_start(self) -> None:
         """When M1 has learned, put M2 on those of its latents that are in use, and begin with that."""
@@ -91,6 +93,7 @@ class M2Recipe(_Digits):
         stacked = StackedM1M2(**config).to(self.device)
         stacked.m1.load_state_dict(self.network.m1.state_dict())
         self.network = stacked
+        self.supervised.requires_grad_(True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Which latents M2 is on."""
