@@ -52,14 +52,15 @@ def unpooling_figure() -> Figure:
 
 
 def panels_figure() -> Figure:
-    shown = [Panel(RANDOM.random((32, 48)), f"panel {i}: a name of it") for i in range(5)]
+    shown = [Panel(RANDOM.random((32, 48)), f"panel {i}: a name of it" * (1 + i)) for i in range(5)]
     return panels(shown, 3, "Title", "a note\nof two lines")
 
 
 def label_map_figure() -> Figure:
     labels = RANDOM.integers(0, 21, (30, 60))
     names = [f"class {i} with a long name, longer than fits" for i in range(21)]
-    return label_map(RANDOM.random((30, 60, 3)), labels, names, label_colours(21), "Title", "note")
+    note = "a photograph of a long name: " + "seen in this way and in that, " * 8
+    return label_map(RANDOM.random((30, 60, 3)), labels, names, label_colours(21), "Title", note)
 
 
 def predictions_figure() -> Figure:
@@ -72,7 +73,8 @@ def rows_figure() -> Figure:
     images = RANDOM.random((10, 16, 16, 3))
     names = [*CLASSES, "does not count"]
     legend = list(zip(names, label_colours(len(names)), strict=True))
-    return image_rows([("image", images), ("labels", images), ("network", images)], "Title", "note", legend)
+    rows = [("image", images), ("taken for a class with a long name", images), ("network", images)]
+    return image_rows(rows, "Title", "note", legend)
 
 
 FIGURES = [

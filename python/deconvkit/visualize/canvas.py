@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ LEGEND = 2.3  # inches for a legend beside the axes
 _DPI = 130
 _HEAD = 0.95  # inches kept for title, note and the titles of the first row
 _MARGIN = 0.2
+_LETTER = 0.073  # inches of a letter of the note, in the mean
 
 
 def new_figure(
@@ -36,18 +38,21 @@ def new_figure(
     right: float = _MARGIN,
     bottom: float = _MARGIN,
 ) -> Figure:
-    """An empty figure of width × height inches, titled at the top left, with a note of one or two lines.
+    """An empty figure of width × height inches, titled at the top left, with a note, wrapped where long.
 
     The margins, in inches, are kept free of axes: ``left`` and ``bottom`` need room where axes have labels.
     """
+    room = int((width - 2 * _MARGIN) / _LETTER)
+    wrapped = "\n".join(textwrap.fill(line, room) for line in note.split("\n"))
+    lines = wrapped.count("\n")
+    height += 0.19 * (lines - note.count("\n"))
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    lines = note.count("\n")
     figure.text(
         _MARGIN / width, 1 - 0.14 / height, title, va="top", fontsize=13, fontweight="bold", color=INK
     )
     figure.text(
-        _MARGIN / width, 1 - 0.42 / height, note, va="top", fontsize=9.5, color=QUIET, linespacing=1.35
+        _MARGIN / width, 1 - 0.42 / height, wrapped, va="top", fontsize=9.5, color=QUIET, linespacing=1.35
     )
     figure.subplots_adjust(
         left=left / width,
@@ -91,6 +96,11 @@ def legend(axes: Axes, entries: Sequence[tuple[str, Any]], most: int = 12) -> No
         frameon=False,
         fontsize=9,
     )
+
+
+def short(name: str, most: int = 20) -> str:
+    """A name of at most so many letters."""
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def plain_axes(axes: Axes, x: str, y: str) -> None:

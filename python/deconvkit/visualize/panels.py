@@ -33,7 +33,7 @@ def panels(shown: Sequence[Panel], columns: int, title: str, note: str, widest: 
     )
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.38 / row})
     for axes, panel in zip(grid.flat, shown, strict=False):
-        canvas.show_image(axes, panel.image, panel.name, cmap=panel.colours)
+        canvas.show_image(axes, panel.image, canvas.short(panel.name, int(side / 0.088)), cmap=panel.colours)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     return figure
@@ -73,7 +73,7 @@ def label_map(
     canvas.show_image(right, covered)
     counts = np.bincount(labels.ravel(), minlength=len(names))
     present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    shares = [f"{_short(names[i])}  {_percent(counts[i] / labels.size)}" for i in present]
+    shares = [f"{canvas.short(names[i])}  {_percent(counts[i] / labels.size)}" for i in present]
     seen = [colours[i] if i else "white" for i in present]
     canvas.legend(right, list(zip(shares, seen, strict=True)))
     return figure
@@ -109,7 +109,7 @@ def predictions(
     for i, ((name, picture), chances) in enumerate(zip(pictures, probabilities, strict=True)):
         # Between image and bars the names of the classes.
         cell = grid[i // 2, i % 2].subgridspec(1, 3, width_ratios=(1.15, 1.15, 1.6), wspace=0)
-        canvas.show_image(figure.add_subplot(cell[0]), picture, _short(name))
+        canvas.show_image(figure.add_subplot(cell[0]), picture, canvas.short(name))
         bars = figure.add_subplot(cell[2])
         order = np.argsort(-chances, kind="stable")[:5]
         order = order[: max(1, int((chances[order] >= min(0.005, chances.max() / 2)).sum()))]
@@ -118,17 +118,13 @@ def predictions(
         bars.barh(shown, chances[order], color=colours, height=0.62)
         for y, chance in zip(shown, chances[order], strict=True):
             bars.text(chance + 0.02, y, _percent(chance), va="center", fontsize=8, color=canvas.QUIET)
-        bars.set_yticks(shown, [_short(names[index], 18) for index in order])
+        bars.set_yticks(shown, [canvas.short(names[index], 18) for index in order])
         bars.tick_params(axis="y", labelsize=8.5, colors=canvas.INK, length=0)
         bars.set_xticks([])
         bars.set_xlim(0, 1.2)
         bars.set_ylim(4.6, -0.6)
         bars.spines[:].set_visible(False)
     return figure
-
-
-def _short(name: str, most: int = 20) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _percent(share: float) -> str:
