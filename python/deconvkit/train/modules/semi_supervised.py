@@ -30,7 +30,8 @@ class M2Recipe(_Digits):
         latent_size: Z.
         hidden: units of the hidden layers.
         learning_rate: of Adam.
-        weight: α = weight · n / labelled for each labelled digit, n all digits. 0.1 in the paper.
+        weight: α = weight · n / labelled for each labelled digit, n all digits. The paper has 0.1, with which
+            20 labels of the 8×8 digits lose to the classifier.
         stacked: epochs for which M1 is trained first; 0: M2 on the pixels.
     """
 
