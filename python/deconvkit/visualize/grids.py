@@ -37,7 +37,7 @@ def image_rows(
     """
     count = max(len(images) for _, images in rows)
     side = min(0.8, 9.0 / count, 200 / len(rows))
-    left = max(1.2, 0.25 + 0.08 * max(len(canvas.short(name, _NAME)) for name, _ in rows))
+    left = max(1.2, 0.25 + 0.072 * max(len(canvas.short(name, _NAME)) for name, _ in rows))
     right = canvas.LEGEND if legend else 0.3
     figure = canvas.new_figure(
         max(7.5, left + count * side + right),
