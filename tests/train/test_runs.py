@@ -191,6 +191,10 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
         (["vae", "--trainer.max_epochs", "0"], "vae: nothing was trained"),
         (["vae", "--data.test_size", "0"], "--data.test_size: expected 2 to 1796 of the 1797 digits, got 0"),
         (["vgg", "--data.test_count", "0"], "--data.test_count: expected at least 1, got 0"),
+        (["vgg", "--data.scenes", "0"], "--data.scenes: expected at least 1, got 0"),
+        (["sparse-autoencoder", "--data.count", "0"], "--data.count: expected at least 1, got 0"),
+        (["dcgan", "--data.size", "-4"], "--data.size: expected at least 1, got -4"),
+        (["m2", "--model.weight", "-1"], "m2: --model.weight: expected at least 0, got -1"),
         (["m2", "--model.labelled", "0"], "m2: labelled: expected 10 to 1297, got 0"),
     ],
 )

@@ -198,8 +198,9 @@ def _told(message: str) -> str:
             return usage.unknown(words[1], known)
         sections = ["--data", "--out", "--resume", "--list", "--seed_everything"]
         return usage.unknown(words[1], [*sections, "--model.NAME", "--data.NAME", "--trainer.NAME"])
-    if ours := re.match(r'Parser key "(\w+)": .*?Errors: - (\w+: expected .*?)( - Expected a|$)', message):
-        return f"--{ours[1]}.{ours[2]}"
+    if ours := re.match(r".*? Errors: - (\w+: expected .*?)( - Expected a|$)", message):
+        section = "data" if "LightningDataModule" in message else "model"
+        return f"--{section}.{ours[1]}"
     pattern = r"""Parser key "(\w+)": .*?given class_path '([\w.]+)': (.*?)( - Expected a|$)"""
     problem = re.search(pattern, message)
     if problem is None:

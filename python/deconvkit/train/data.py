@@ -73,6 +73,13 @@ def shared_batches(
     return DataLoader(data, size, sampler=sampler)
 
 
+def require_sizes(data: Any, *names: str) -> None:
+    """Raise DataError unless each of these arguments of a data module is at least 1."""
+    for name in names:
+        if getattr(data, name) < 1:
+            raise images.DataError(f"--data.{name}: expected at least 1, got {getattr(data, name)}")
+
+
 class TensorData(pl.LightningDataModule):
     """Tensors in memory.
 
@@ -125,6 +132,7 @@ class Patches(TensorData):
 
     def load(self) -> tuple[Tensor, ...]:
         """(count, size²)."""
+        require_sizes(self, "count", "size")
         if self.path is None:
             pictures = list(photographs.sample_photographs().values())
         else:
@@ -214,6 +222,7 @@ class Crops(TensorData):
 
     def load(self) -> tuple[Tensor, ...]:
         """(count, 3, size, size)."""
+        require_sizes(self, "count", "size")
         if self.path is None:
             pictures = list(images.sample_photographs_in_colour().values())
         else:
@@ -259,6 +268,7 @@ class CutData(pl.LightningDataModule):
     """
 
     classes: list[str]
+    scenes: int  # drawn for training where no data are given
     count: int  # of the training samples
     test_images: Tensor  # (N, 3, size, size), uint8
     test_targets: Tensor  # (N, ...), int64
@@ -273,8 +283,7 @@ class CutData(pl.LightningDataModule):
         """Read or draw the data, once."""
         if self.ready:
             return
-        if self.test_count < 1:
-            raise images.DataError(f"--data.test_count: expected at least 1, got {self.test_count}")
+        require_sizes(self, "size", "scenes", "test_count")
         count = self.load()
         if self.count < 2 or count < 1:
             raise images.DataError(

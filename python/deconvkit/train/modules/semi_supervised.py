@@ -45,6 +45,8 @@ class M2Recipe(_Digits):
         stacked: int = 0,
     ) -> None:
         super().__init__()
+        if not weight >= 0:
+            raise ValueError(f"weight: expected at least 0, got {weight}")
         self.labelled, self.latent_size, self.hidden = labelled, latent_size, list(hidden)
         self.learning_rate, self.weight, self.stacked = learning_rate, weight, stacked
 
