@@ -2,6 +2,7 @@
 
 import builtins
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,30 +44,46 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert deconvkit.__version__ in capsys.readouterr().out
 
 
+SAMPLE = ["sample", "--checkpoint", "x", "--out", "y"]
+ALL = ", ".join(cli.COMMANDS)
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "line"),
     [
-        [],
-        ["bogus"],
-        ["demo", "--seed", "x"],
-        ["demo", "--seed", "-1"],
-        ["demo", "--seed", str(2**63)],
-        ["demo", "--out"],
-        ["demo", "more"],
-        ["--bogus"],
-        ["info", "--out", "x"],
-        ["info", "vgg16", "vgg19"],
-        ["sample", "--checkpoint", "x", "--out", "y", "--count", "0"],
-        ["sample", "--checkpoint", "x", "--out", "y", "--input", "z"],
-        ["reconstruct", "--checkpoint", "x", "--out", "y", "--input"],
+        ([], f"deconvkit: COMMAND: expected one of {ALL}, got none;"),
+        (["bogus"], f"deconvkit: COMMAND: expected one of {ALL}, got 'bogus';"),
+        (["--bogus"], "deconvkit: --bogus: expected one of --help, --version;"),
+        (["demo", "--seed", "x"], "deconvkit demo: --seed: expected an int from 0 to 2\\^63 - 1, got x;"),
+        (["demo", "--seed", "-1"], "deconvkit demo: --seed: expected an int from 0 to 2\\^63 - 1, got -1;"),
+        (["demo", "--seed", str(2**63)], f"deconvkit demo: --seed: expected an int .*, got {2**63};"),
+        (["demo", "--out"], "deconvkit demo: --out: expected OUT, got none;"),
+        (["demo", "more"], r"deconvkit demo: expected options \(--help, --out, --seed\), got 'more';"),
+        (["demo", "--bogus"], "deconvkit demo: --bogus: expected one of --help, --out, --seed;"),
+        (["info", "--out", "x"], "deconvkit info: --out: expected one of --help;"),
+        (["info", "vgg16", "vgg19"], r"deconvkit info: expected options \(--help\), got 'vgg19';"),
+        (["bench", "--op"], r"deconvkit bench: --op: expected NAME\[,NAME\], got none;"),
+        (["bench", "--dtype", "int8"], "deconvkit bench: --dtype: expected one of float32, .*, got 'int8';"),
+        (["bench", "--budget", "x"], "deconvkit bench: --budget: expected a number above 0, got x;"),
+        ([*SAMPLE, "--count", "0"], "deconvkit sample: --count: expected an int above 0, got 0;"),
+        (
+            [*SAMPLE, "--cuont", "3"],
+            "deconvkit sample: --cuont: expected one of .*; did you mean --count\\?;",
+        ),
+        ([*SAMPLE, "--input", "z"], "deconvkit sample: --input: expected one of --help, --checkpoint, .*;"),
+        (["reconstruct", "--input"], "deconvkit reconstruct: --input: expected IMAGE, got none;"),
+        (["segment", "--crf", "maybe"], "deconvkit segment: expected options .*, got 'maybe';"),
+        (["train", "--data"], "deconvkit train: --data: expected PATH, got none;"),
+        (["train", "vae", "--out", "--resume"], "deconvkit train: --out: expected DIR, got none;"),
+        (["train", "vae", "--resume=x"], "deconvkit train: --resume: expected no value, got 'x';"),
     ],
 )
-def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_2(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line that says what, what was expected, what came, and where to look."""
     assert main(*arguments) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert err.startswith("deconvkit: ")
-    assert len(err.splitlines()) == 1
+    assert re.fullmatch(rf"{line} deconvkit .*--help tells .*\n", err)
 
 
 def test_info_tells_what_backend_info_tells(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,9 +183,12 @@ def test_verbs_need_their_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_what_a_verb_must_be_given_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("sample", "--checkpoint", "x") == 2
-    assert capsys.readouterr().err == "deconvkit sample: expected --out, got none\n"
+    assert (
+        capsys.readouterr().err
+        == "deconvkit sample: expected --out, got none; deconvkit sample --help tells more\n"
+    )
     assert main("sample") == 2
-    assert capsys.readouterr().err == "deconvkit sample: expected --checkpoint, --out, got none\n"
+    assert capsys.readouterr().err.startswith("deconvkit sample: expected --checkpoint, --out, got none; ")
 
 
 def interruptible() -> None:

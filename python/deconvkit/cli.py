@@ -9,7 +9,6 @@ Exit codes: 0 done, 1 an error, told in one line, 2 wrong usage, 130 interrupted
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from argparse import ArgumentError
@@ -18,6 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deconvkit._version import __version__
+from deconvkit.folders import FolderError
+from deconvkit.usage import told
 from deconvkit.verbs.table import OPTIONS, VERBS
 
 if TYPE_CHECKING:
@@ -62,11 +63,7 @@ def _demo_arguments(parser: ArgumentParser) -> None:
 def _demo(out: str, seed: int) -> None:
     from deconvkit import demo
 
-    try:
-        missed = demo.run(out, seed).missed()
-    except demo.UsageError as error:
-        raise UsageError(str(error)) from error
-    if missed:
+    if missed := demo.run(out, seed).missed():
         raise CommandError("missed what was wanted: " + "; ".join(missed))
 
 
@@ -249,7 +246,7 @@ COMMANDS = {
 }
 
 
-def _parser() -> ArgumentParser:
+def _make(description: str, examples: str, **options: Any) -> ArgumentParser:
     from argparse import RawDescriptionHelpFormatter
 
     from jsonargparse import ArgumentParser, DefaultHelpFormatter
@@ -257,16 +254,23 @@ def _parser() -> ArgumentParser:
     class Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
         pass
 
-    def make(description: str, examples: str, **options: Any) -> ArgumentParser:
-        return ArgumentParser(
-            description=description,
-            epilog=f"examples:\n{examples}",
-            formatter_class=Formatter,
-            exit_on_error=False,
-            **options,
-        )
+    return ArgumentParser(
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=Formatter,
+        exit_on_error=False,
+        **options,
+    )
 
-    parser = make(
+
+def _verb_parser(name: str) -> ArgumentParser:
+    parser = _make(COMMANDS[name].summary, COMMANDS[name].examples)
+    COMMANDS[name].arguments(parser)
+    return parser
+
+
+def _parser() -> ArgumentParser:
+    parser = _make(
         "Transposed convolution, pooling with switches and the sparsity penalty for PyTorch.",
         "\n".join(command.examples for command in COMMANDS.values()),
         prog="deconvkit",
@@ -274,9 +278,7 @@ def _parser() -> ArgumentParser:
     )
     verbs = parser.add_subcommands(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
-        verb = make(command.summary, command.examples)
-        command.arguments(verb)
-        verbs.add_subcommand(name, verb, help=command.summary)
+        verbs.add_subcommand(name, _verb_parser(name), help=command.summary)
     return parser
 
 
@@ -312,13 +314,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except CommandError as error:
         return _fail(name, str(error), error.code)
+    except FolderError as error:
+        return _fail(name, str(error), 2)
     except ArgumentError as error:
-        # jsonargparse's 'Parser key "layer_name": Not of type ...', by the name that the user wrote
-        key = re.match(r'Parser key "([\w.]+)": *(.*)', message := " ".join(str(error).split()))
-        if missing := re.fullmatch(r"the following arguments are required: (\w+)\.(.+)", message):
-            options = missing[2].replace(f"{missing[1]}.", "--")
-            return _fail(f"{name} {missing[1]}", f"expected --{options}, got none", 2)
-        return _fail(name, f"--{key[1].replace('_', '-')}: {key[2]}" if key else message, 2)
+        chosen = arguments[0] if arguments else ""
+        if chosen not in COMMANDS:
+            return _fail(name, f"{told(error, _parser())}; deconvkit --help tells what there is", 2)
+        line = f"{told(error, _verb_parser(chosen))}; deconvkit {chosen} --help tells more"
+        return _fail(f"{name} {chosen}", line, 2)
     except ValueError as error:
         if not str(error).startswith("DECONVKIT_ISA:"):
             raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from tqdm import tqdm
 import deconvkit
 from deconvkit import timing
 from deconvkit.data import photographs
+from deconvkit.folders import writable
 from deconvkit.gradient_check import gradient_error
 from deconvkit.models import SparseAutoencoder
 from deconvkit.visualize import canvas
@@ -47,10 +47,6 @@ WEIGHT_DECAY = 1e-4
 GRADIENT_LIMIT = 1e-9
 RHO_TOLERANCE = 0.002
 ORIENTATION_LEAST = 0.5
-
-
-class UsageError(ValueError):
-    """A folder that cannot be written."""
 
 
 @dataclass
@@ -107,10 +103,11 @@ def run(
         rounds: of the timings.
 
     Raises:
-        UsageError: ``out`` is no folder or cannot be written.
+        FolderError: ``out`` is no folder or cannot be written.
     """
     begin = time.perf_counter()
-    folder = _writable_folder(out)
+    folder = writable(out)
+    folder.mkdir(parents=True, exist_ok=True)
     report = Report()
     photos = photographs.sample_photographs()
     centred = photographs.random_patches(list(photos.values()), patches, PATCH, np.random.default_rng(seed))
@@ -367,19 +364,6 @@ def _print_table(rows: list[LayerTime]) -> None:
             f"{row.difference:.0e}"
         )
     print()
-
-
-def _writable_folder(out: str | os.PathLike[str]) -> Path:
-    """Make the folder if it is missing, and see that files can be written there before any work is done."""
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        kind = "is a file, not a folder" if folder.is_file() else f"cannot be written ({error.strerror})"
-        raise UsageError(f"--out: {folder} {kind}") from error
-    return folder
 
 
 def _bar(items: Any, what: str, total: int | None = None, unit: str = "it") -> Any:

@@ -126,6 +126,9 @@ def test_m2() -> None:
     log_q = q.log()[:, 0]
     total = losses.m2_objective(labelled[:, 0], unlabelled, log_q, 0.5)
     torch.testing.assert_close(total, (labelled[:, 0].sum() + expected.sum() - 0.5 * log_q.sum()) / 8)
+    total = losses.m2_objective(labelled[:, 0], unlabelled, log_q, 0.5, labelled_weight=0.25)
+    known = 0.25 * (labelled[:, 0] - 0.5 * log_q).sum()
+    torch.testing.assert_close(total, (known + expected.sum()) / (0.25 * 4 + 4))
     empty = labelled.new_empty(0)
     torch.testing.assert_close(losses.m2_objective(empty, unlabelled, empty, 0.5), expected.mean())
     torch.testing.assert_close(
@@ -134,6 +137,8 @@ def test_m2() -> None:
     )
     with pytest.raises(ValueError, match="at least one sample"):
         losses.m2_objective(empty, empty, empty, 0.5)
+    with pytest.raises(ValueError, match="at least one sample"):
+        losses.m2_objective(labelled[:, 0], empty, log_q, 0.5, labelled_weight=0.0)
 
 
 def test_weight_prior() -> None:

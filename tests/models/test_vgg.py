@@ -105,5 +105,8 @@ def test_an_encoder_from_a_file(make, tmp_path: Path) -> None:
     norms = [layer for layer in vgg.features if isinstance(layer, nn.BatchNorm2d)]
     assert all(torch.equal(n.running_var, u[1].running_var) for n, u in zip(norms, units, strict=False))
     # A smaller input has another fc6.
-    small = DeconvNet(4, width=1, input_size=64, encoder_weights=tmp_path / "w.pth")
+    with pytest.warns(UserWarning, match="fc6 not loaded: .* 7x7 maps, of 224 pixels; for 64 .* 2x2") as told:
+        small = DeconvNet(4, width=1, input_size=64, encoder_weights=tmp_path / "w.pth")
+    assert len(told) == 1
+    assert torch.equal(small.fc7[0].weight.flatten(1), vgg.classifier[3].weight)
     assert torch.equal(small.encoder[0][0][0].weight, sources[0].weight)

@@ -209,6 +209,14 @@ def test_the_ops_do_what_it_says(name, monkeypatch):
         assert plan(name, tuple(x.shape), tuple(weight.shape), dtype=dtype, **arguments) == it
 
 
+@pytest.mark.parametrize("dims", [1, 2])
+def test_torchs_name_of_a_pool_will_do(dims):
+    name, shape = f"max_pool{dims}d", (1, 3, *[8] * dims)
+    expected = plan(f"{name}_with_switches", shape, 2)
+    assert plan(name, shape, 2) == plan(getattr(torch.nn.functional, name), shape, 2) == expected
+    assert expected.op == f"{name}_with_switches"
+
+
 def test_computes_nothing():
     """Shapes of a terabyte, and tensors as they were."""
     assert plan("conv2d", (2**20, 64, 64, 64), (64, 64, 3, 3)).op == "conv2d"

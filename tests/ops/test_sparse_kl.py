@@ -64,6 +64,8 @@ def test_activations_outside_the_unit_interval():
         ((torch.ones(2, 3), 0.1, math.nan), {}, ValueError, "beta"),
         ((torch.ones(2, 3), 0.1, math.inf), {}, ValueError, "beta"),
         ((torch.ones(2, 3), 0.1, -math.inf), {}, ValueError, "beta"),
+        ((torch.ones(2, 3), 0.1, -1.0), {}, ValueError, r"beta: expected a finite number >= 0, got -1\.0"),
+        ((torch.ones(2, 3), 0.1, -1), {}, ValueError, "beta: expected a finite number >= 0, got -1"),
         ((torch.ones(2, 3), 0.1, None), {}, TypeError, "beta"),
         ((torch.ones(2, 3, dtype=torch.int64), 0.1), {}, TypeError, "expected float32.*got int64"),
         ((torch.ones(2, 3, dtype=torch.bool), 0.1), {}, TypeError, "bool"),

@@ -15,13 +15,14 @@ from deconvkit.train import command
 from deconvkit.train.checkpoint import load_model
 from deconvkit.train.data import ClassImages, Scenes
 from deconvkit.train.modules.vision import DeconvNetRecipe
+from deconvkit.visualize.panels import label_colours
 from tests.data.test_voc import PARTS, write_voc
 from tests.train.test_recipes import SHORT
 
 
 def scenes(epoch: int, seed: int = 0) -> Scenes:
     data = Scenes(size=32, batch_size=4, first_stage=2, scenes=6, scene_size=40, test_count=3, seed=seed)
-    data.trainer = SimpleNamespace(current_epoch=epoch)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(current_epoch=epoch, world_size=1, global_rank=0)  # type: ignore[assignment]
     data.setup("fit")
     return data
 
@@ -54,6 +55,32 @@ def test_no_scene_is_for_training_and_testing() -> None:
     data = scenes(0)
     for test in data.test_scenes:
         assert not any(np.array_equal(test.image, train.image) for train in data.train_scenes)
+
+
+def test_the_picture_of_a_run_names_the_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the classes that it shows, those of the labels and those that the network sees, and of border."""
+    data = scenes(0)
+    data.test_targets[:] = 0
+    data.test_targets[0, :5] = 255
+    data.test_targets[1, :5] = 3
+    recipe = DeconvNetRecipe()
+    recipe.trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    seen = torch.zeros(3, 32, 32, dtype=torch.int64)
+    seen[2, 0, 0] = 2
+    scores = torch.nn.functional.one_hot(seen, len(data.classes)).permute(0, 3, 1, 2)
+    monkeypatch.setattr(recipe, "scores", lambda images: scores)
+    figure = recipe.pictures()["segmented"]
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [
+        *(data.classes[label] for label in (0, 2, 3)),
+        "does not count",
+    ]
+    colours = label_colours(256)
+    for patch, label in zip(legend.get_patches(), (0, 2, 3, 255), strict=True):
+        np.testing.assert_array_equal(patch.get_facecolor()[:3], colours[label])
+        row = np.asarray(figure.axes[2 if label == 2 else 1].images[0].get_array())
+        assert (row == colours[label]).all(-1).any()
 
 
 def test_voc(tmp_path: Path) -> None:
@@ -120,6 +147,7 @@ def test_a_run_taken_up_again_between_the_stages(tmp_path: Path, monkeypatch: py
         assert torch.equal(got.state_dict()[name], value)
 
 
+@pytest.mark.filterwarnings("default:DeconvNet")
 def test_an_encoder_and_the_verbs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +163,11 @@ def test_an_encoder_and_the_verbs(
     monkeypatch.setattr(DeconvNet, "copy_encoder", copied)
     overrides = [*SHORT["deconvnet"], f"--model.encoder_weights={vgg}"]
     command.run("deconvnet", net.parent, overrides=overrides)
+    told = [line for line in capsys.readouterr().err.splitlines() if "deconvkit" in line]
+    assert told == [
+        "deconvkit train: DeconvNet: encoder_weights: fc6 not loaded: VGG's reads 7x7 maps, of 224 pixels; "
+        "for 32 pixels it reads 1x1"
+    ]
     source = load_model(vgg, "VGG").model
     assert torch.equal(seen[0], source.features[0].weight)
 

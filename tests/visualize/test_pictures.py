@@ -8,7 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from deconvkit.data.voc import CLASSES
 from deconvkit.visualize import canvas
+from deconvkit.visualize.grids import image_rows
 from deconvkit.visualize.panels import Panel, label_colours, label_map, panels, predictions
 from deconvkit.visualize.receptive_fields import mosaic, orientation_index, receptive_fields
 from deconvkit.visualize.reconstructions import psnr, reconstructions
@@ -50,14 +52,15 @@ def unpooling_figure() -> Figure:
 
 
 def panels_figure() -> Figure:
-    shown = [Panel(RANDOM.random((32, 48)), f"panel {i}: a name of it") for i in range(5)]
+    shown = [Panel(RANDOM.random((32, 48)), f"panel {i}: a name of it" * (1 + i)) for i in range(5)]
     return panels(shown, 3, "Title", "a note\nof two lines")
 
 
 def label_map_figure() -> Figure:
     labels = RANDOM.integers(0, 21, (30, 60))
     names = [f"class {i} with a long name, longer than fits" for i in range(21)]
-    return label_map(RANDOM.random((30, 60, 3)), labels, names, label_colours(21), "Title", "note")
+    note = "a photograph of a long name: " + "seen in this way and in that, " * 8
+    return label_map(RANDOM.random((30, 60, 3)), labels, names, label_colours(21), "Title", note)
 
 
 def predictions_figure() -> Figure:
@@ -66,9 +69,17 @@ def predictions_figure() -> Figure:
     return predictions(pictures, RANDOM.dirichlet(np.ones(12), 5), names, "Title", "note")
 
 
+def rows_figure() -> Figure:
+    images = RANDOM.random((10, 16, 16, 3))
+    names = [*CLASSES, "does not count"]
+    legend = list(zip(names, label_colours(len(names)), strict=True))
+    rows = [("image", images), ("taken for a class with a long name", images), ("network", images)]
+    return image_rows(rows, "Title", "note", legend)
+
+
 FIGURES = [
     *(fields_figure, reconstructions_figure, activations_figure, unpooling_figure),
-    *(panels_figure, label_map_figure, predictions_figure),
+    *(panels_figure, label_map_figure, predictions_figure, rows_figure),
 ]
 
 

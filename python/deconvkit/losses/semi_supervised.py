@@ -46,31 +46,39 @@ def m2_unlabelled(labelled: Tensor, log_q: Tensor) -> Tensor:
 
 
 def m2_objective(
-    labelled: Tensor, unlabelled: Tensor, log_q_of_labels: Tensor, classification: float
+    labelled: Tensor,
+    unlabelled: Tensor,
+    log_q_of_labels: Tensor,
+    classification: float,
+    labelled_weight: float = 1.0,
 ) -> Tensor:
-    """J = Σ_l L(x,y) + Σ_u U(x) + α Σ_l −ln q(y|x), divided by the number of samples.
+    """J = w Σ_l (L(x,y) − α ln q(y|x)) + Σ_u U(x), divided by the number of samples, w N_l + N_u.
 
-    With α = 0.1 · n / n_labelled a labelled point, n all points, the classifier sees the labels' share.
+    The paper's J is a sum over all data, with w = 1, and its α Σ_l is 0.1 · n times the mean over the
+    labelled points, n all points: α = 0.1 · n / n_labelled for each of them. Where batches hold a share of
+    the others, but every labelled point, that share is w.
 
     Args:
         labelled: L of the labelled samples, (N_l,).
         unlabelled: U of the others, (N_u,); either may be empty.
         log_q_of_labels: ln q(y|x) of the labelled samples' own classes, (N_l,).
         classification: α.
+        labelled_weight: w, how much a labelled sample counts.
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: no sample, or shapes that differ.
+        ValueError: no sample that counts, or shapes that differ.
 
     Source: Kingma et al. 2014, equations 8 and 9.
     """
     require_shape("m2_objective", "log_q_of_labels", log_q_of_labels, tuple(labelled.shape))
-    count = labelled.numel() + unlabelled.numel()
-    if count == 0:
+    count = labelled_weight * labelled.numel() + unlabelled.numel()
+    if not count > 0:
         raise ValueError("m2_objective: labelled, unlabelled: expected at least one sample, got none")
-    return (labelled.sum() + unlabelled.sum() - classification * log_q_of_labels.sum()) / count
+    known = labelled.sum() - classification * log_q_of_labels.sum()
+    return (labelled_weight * known + unlabelled.sum()) / count
 
 
 def weight_prior(parameters: Iterable[Tensor]) -> Tensor:

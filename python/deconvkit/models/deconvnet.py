@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class DeconvNet(nn.Module):
         input_size: pixels a side, a multiple of 32.
         unpooling: "switches", or "fixed": every value into the first corner of its window, for comparison.
         encoder_weights: a file of VGG-16 (with or without batch normalisation, of the same width), whose
-            convolutions and first two linear layers become the encoder; fc6 only where its size fits.
+            convolutions and first two linear layers become the encoder; fc6 only for 224 pixels, else a
+            warning says that it is left out.
         device: where the parameters live.
         dtype: of the parameters.
 
@@ -148,7 +150,8 @@ class DeconvNet(nn.Module):
     def copy_encoder(self, vgg: VGG) -> None:
         """Copy a VGG-16's convolutions, their normalisations, and its first two linear layers as fc6 and fc7.
 
-        fc6 reads 7×7 maps: for another input size it keeps its own weights.
+        fc6 reads the 7×7 maps of 224 pixels: for another input size it keeps its own weights, and a warning
+        says so.
 
         Raises:
             ValueError: another depth or width.
@@ -172,9 +175,16 @@ class DeconvNet(nn.Module):
                 assert isinstance(linear, nn.Linear)
                 assert isinstance(convolution, Conv2d)
                 assert convolution.bias is not None
-                if linear.weight.numel() == convolution.weight.numel():
-                    convolution.weight.copy_(linear.weight.view_as(convolution.weight))
-                    convolution.bias.copy_(linear.bias)
+                if linear.weight.numel() != convolution.weight.numel():
+                    side = convolution.kernel_size[0]
+                    warnings.warn(
+                        f"DeconvNet: encoder_weights: fc6 not loaded: VGG's reads 7x7 maps, of 224 pixels; "
+                        f"for {self.input_size} pixels it reads {side}x{side}",
+                        stacklevel=2,
+                    )
+                    continue
+                convolution.weight.copy_(linear.weight.view_as(convolution.weight))
+                convolution.bias.copy_(linear.bias)
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
         """The maps on the way up, by stage: "fc6_deconv", "deconv5", ..., "deconv1", "score".

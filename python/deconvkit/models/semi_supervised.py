@@ -156,7 +156,14 @@ class M2(nn.Module):
         labelled = self.labelled_loss(repeated, labels).view(count, self.classes)
         return m2_unlabelled(labelled, functional.log_softmax(self(input), -1))
 
-    def loss(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor, classification: float) -> Tensor:
+    def loss(
+        self,
+        labelled: Tensor,
+        labels: Tensor,
+        unlabelled: Tensor,
+        classification: float,
+        labelled_weight: float = 1.0,
+    ) -> Tensor:
         """J of a batch of labelled samples (N_l, D), their classes (N_l,) and unlabelled ones (N_u, D).
 
         Args:
@@ -164,13 +171,18 @@ class M2(nn.Module):
             labels: 0 to C − 1.
             unlabelled: samples whose class nobody knows.
             classification: α, the weight of −ln q(y|x).
+            labelled_weight: how much a labelled sample counts; below 1 where it is in every batch.
 
         Returns:
             A scalar, the mean over all samples (:func:`deconvkit.losses.m2_objective`).
         """
         log_q = functional.log_softmax(self(labelled), -1).gather(1, labels[:, None]).squeeze(1)
         return m2_objective(
-            self.labelled_loss(labelled, labels), self.unlabelled_loss(unlabelled), log_q, classification
+            self.labelled_loss(labelled, labels),
+            self.unlabelled_loss(unlabelled),
+            log_q,
+            classification,
+            labelled_weight,
         )
 
     def _one_hot(self, labels: Tensor, like: Tensor) -> Tensor:
@@ -252,6 +264,14 @@ class StackedM1M2(nn.Module):
         means[:, self.kept] = self.m2.generate(labels, latent)
         return self.m1.likelihood.mean(self.m1.decode(means))
 
-    def loss(self, labelled: Tensor, labels: Tensor, unlabelled: Tensor, classification: float) -> Tensor:
+    def loss(
+        self,
+        labelled: Tensor,
+        labels: Tensor,
+        unlabelled: Tensor,
+        classification: float,
+        labelled_weight: float = 1.0,
+    ) -> Tensor:
         """:meth:`M2.loss` of the latents of both batches."""
-        return self.m2.loss(self.features(labelled), labels, self.features(unlabelled), classification)
+        latents = self.features(labelled), labels, self.features(unlabelled)
+        return self.m2.loss(*latents, classification, labelled_weight)

@@ -40,7 +40,8 @@ class SparseAutoencoder(nn.Module):
         dtype: dtype of the parameters.
 
     Raises:
-        ValueError: a size below 1, ``rho`` outside (0, 1), ``beta`` not finite, ``weight_decay`` negative.
+        ValueError: a size below 1, ``rho`` outside (0, 1), ``beta`` negative or not finite,
+            ``weight_decay`` negative.
 
     Example:
         >>> model = SparseAutoencoder(64, 25)

@@ -29,7 +29,7 @@ class SparseKL(_Sparsity):
 
     Args:
         rho: The wanted mean activation ρ, inside (0, 1).
-        beta: The weight β.
+        beta: The weight β, at least 0.
         unit_dim: The dimension of the units.
         group: A ``torch.distributed`` process group over whose samples ρ̂ is the mean.
     """
@@ -44,7 +44,7 @@ class SparseSigmoid(_Sparsity):
 
     Args:
         rho: The wanted mean activation ρ, inside (0, 1).
-        beta: The weight β.
+        beta: The weight β, at least 0.
         unit_dim: The dimension of the units.
         group: A ``torch.distributed`` process group over whose samples ρ̂ is the mean.
     """

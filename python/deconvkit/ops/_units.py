@@ -156,16 +156,19 @@ def slope_and_curvature(
 
 
 def check_target(op: str, rho: Any, beta: Any) -> None:
-    """Raise unless ``rho`` lies inside (0, 1) and ``beta`` is finite."""
-    if type(rho) is type(beta) is float and 0 < rho < 1 and -math.inf < beta < math.inf:
+    """Raise unless ``rho`` lies inside (0, 1) and ``beta`` is finite and not negative."""
+    if type(rho) is type(beta) is float and 0 < rho < 1 and 0 <= beta < math.inf:
         return  # the usual case, quickly
-    for name, value, wanted in (("rho", rho, "a number inside (0, 1)"), ("beta", beta, "a finite number")):
+    for name, value, wanted in (
+        ("rho", rho, "a number inside (0, 1)"),
+        ("beta", beta, "a finite number >= 0"),
+    ):
         if isinstance(value, (Tensor, bool, str)) or not hasattr(value, "__float__"):
             raise TypeError(f"{op}: {name}: expected {wanted}, got {type(value).__name__}")
     if not 0 < rho < 1:
         raise ValueError(f"{op}: rho: expected a number inside (0, 1), got {rho!r}")
-    if not -math.inf < beta < math.inf:
-        raise ValueError(f"{op}: beta: expected a finite number, got {beta!r}")
+    if not 0 <= beta < math.inf:  # a negative one would reward what it is there to punish
+        raise ValueError(f"{op}: beta: expected a finite number >= 0, got {beta!r}")
 
 
 def check(op: str, name: str, tensor: Tensor, rho: float, beta: float, unit_dim: int, group: Any) -> int:

@@ -85,7 +85,7 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         deconvkit.plan("conv_transpose2d", (64, 256, 16, 16), (256, 128, 4, 4), stride=2, padding=1)
 
     Args:
-        op: a public function of deconvkit, or its name.
+        op: a public function of deconvkit, or its name; torch's ``max_pool1d`` and ``max_pool2d`` will do.
         *args: its arguments in order; in place of a tensor its shape serves.
         dtype: of the tensors given by their shape; torch's default dtype if None.
         **kwargs: its arguments by name.
@@ -98,6 +98,8 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         ValueError: an unknown op, or an argument that the op would not take.
     """
     name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
+    if f"{name}_with_switches" in _OPS:  # as torch has it
+        name += "_with_switches"
     if name not in _OPS:
         raise ValueError(f"plan: op: expected one of {', '.join(sorted(_OPS))}, got {shown(name)}")
     bound = inspect.signature(_OPS[name]).bind(*args, **kwargs)

@@ -219,7 +219,7 @@ def sparse_kl(
     Args:
         activations: Any shape of at least one dimension, float32, float64, bfloat16 or float16, in [0, 1].
         rho: The wanted mean activation ρ, inside (0, 1).
-        beta: The weight β. Any finite number.
+        beta: The weight β, finite and at least 0.
         unit_dim: The dimension of the units, as torch counts dimensions. A single vector of units (one
             sample) has ``unit_dim=0``.
         group: A ``torch.distributed`` process group. ρ̂ is then the mean over the samples of all its
@@ -234,7 +234,8 @@ def sparse_kl(
     Raises:
         TypeError: ``activations`` is no floating tensor, or ``rho``, ``beta``, ``unit_dim`` or ``group`` is
             of the wrong type.
-        ValueError: ``rho`` outside (0, 1), ``beta`` not finite, ``unit_dim`` out of range, or no sample.
+        ValueError: ``rho`` outside (0, 1), ``beta`` negative or not finite, ``unit_dim`` out of range, or
+            no sample.
         NotImplementedError: vmap or double backward with a ``group``.
 
     Source: A. Ng, CS294A Lecture notes, Sparse autoencoder (2011), section 3; J. Crowley, Generative

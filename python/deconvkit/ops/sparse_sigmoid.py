@@ -267,7 +267,7 @@ def sparse_sigmoid(
     Args:
         z: Any shape of at least one dimension, float32, float64, bfloat16 or float16.
         rho: The wanted mean activation ρ, inside (0, 1).
-        beta: The weight β. Any finite number.
+        beta: The weight β, finite and at least 0.
         unit_dim: The dimension of the units, as torch counts dimensions. A single vector of units (one
             sample) has ``unit_dim=0``.
         group: A ``torch.distributed`` process group over whose samples ρ̂ is the mean; their batches may
@@ -281,7 +281,8 @@ def sparse_sigmoid(
     Raises:
         TypeError: ``z`` is no floating tensor, or ``rho``, ``beta``, ``unit_dim`` or ``group`` is of the
             wrong type.
-        ValueError: ``rho`` outside (0, 1), ``beta`` not finite, ``unit_dim`` out of range, or no sample.
+        ValueError: ``rho`` outside (0, 1), ``beta`` negative or not finite, ``unit_dim`` out of range, or
+            no sample.
         NotImplementedError: vmap or double backward with a ``group``.
 
     Source: as :func:`sparse_kl`.

@@ -15,6 +15,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
@@ -94,7 +95,11 @@ class RunFolder(pl.Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the progress bar; where nobody watches, in a log, it moves seldom."""
+        """Begin the folder with the curves, now that arguments and data are known to be good; and a bar.
+
+        Where nobody watches, in a log, the bar moves seldom.
+        """
+        trainer.loggers = [TensorBoardLogger(self.folder, name="", version="tensorboard")]
         self.bar = tqdm(
             total=trainer.max_epochs,
             initial=trainer.current_epoch,

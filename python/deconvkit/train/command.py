@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import inspect
+import itertools
 import logging
 import os
 import re
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
+from deconvkit import usage
 from deconvkit.data.images import DataError
+from deconvkit.folders import nearest, writable
 from deconvkit.train.errors import RunFolderError, TrainingError
 
 _ROOM = 256 << 20  # bytes that a run must find free
@@ -46,13 +48,16 @@ def main(arguments: Sequence[str]) -> None:
     """Train.
 
     Raises:
-        RunFolderError, DataError: wrong usage, or data that are none.
+        FolderError, RunFolderError, DataError: wrong usage, or data that are none; nothing was written.
         TrainingError: a run that failed, or missed what a default run must reach.
         KeyboardInterrupt: the user's; the last checkpoint is kept.
     """
-    parser = argparse.ArgumentParser(prog="deconvkit train")
+    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
     add_arguments(parser)
-    chosen, overrides = parser.parse_known_args(list(arguments))
+    try:
+        chosen, overrides = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise RunFolderError(f"{usage.told(error, parser)}; deconvkit train --help tells more") from error
     known = recipes()
     if chosen.list:
         width = max(map(len, known))
@@ -61,11 +66,11 @@ def main(arguments: Sequence[str]) -> None:
         return
     if chosen.recipe not in known:
         raise RunFolderError(f"RECIPE: expected one of {', '.join(known)}, got {chosen.recipe or 'nothing'}")
+    if chosen.data == "":
+        raise RunFolderError("--data: expected a file or folder, got an empty name")
     if chosen.data is not None and not Path(chosen.data).exists():
         raise RunFolderError(f"--data: expected a file or folder, got {chosen.data!r}, which does not exist")
-    if chosen.out == "":
-        raise RunFolderError("--out: expected a folder, got an empty name")
-    folder = Path(chosen.out or Path("runs") / chosen.recipe)
+    folder = writable(Path("runs") / chosen.recipe if chosen.out is None else chosen.out)
     last = _prepare(folder, chosen.resume)
     run(chosen.recipe, folder, chosen.data, overrides, last)
 
@@ -80,7 +85,6 @@ def run(
     """Train a recipe into its folder; returns the summary."""
     with _quiet():
         from lightning.pytorch.callbacks import ModelCheckpoint
-        from lightning.pytorch.loggers import TensorBoardLogger
         from lightning.pytorch.strategies import DDPStrategy
 
         from deconvkit.memory import keep_freed_memory
@@ -106,12 +110,12 @@ def run(
                 enable_version_counter=False,
             ),
         ]
-        if isinstance(trainer.strategy, DDPStrategy):  # who does not play has no gradients
-            trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+        if isinstance(trainer.strategy, DDPStrategy):
+            trainer.strategy._ddp_kwargs["find_unused_parameters"] = module.idle_weights
         trainer.strategy.checkpoint_io = WholeCheckpoints()
         if last is not None:
             _see_that_it_fits(last, recipe, trainer.max_epochs)
-        trainer.loggers = [TensorBoardLogger(folder, name="", version="tensorboard")]
+        trainer.loggers = []  # the keeper's, once training begins
         try:
             with interruption:
                 trainer.fit(module, cli.datamodule, ckpt_path=last, weights_only=True if last else None)
@@ -158,6 +162,7 @@ def _parsed(recipe: str, data: str | None, overrides: Sequence[str]) -> Any:
     from lightning.pytorch.cli import LightningCLI
 
     source = resources.files("deconvkit.train") / "recipes" / f"{recipe}.yaml"
+    _see_that_each_has_a_value(recipe, overrides)
     with resources.as_file(source) as path, _no_arguments():
         arguments = ["--config", str(path), *overrides]
         if data is not None:
@@ -175,20 +180,50 @@ def _parsed(recipe: str, data: str | None, overrides: Sequence[str]) -> Any:
             raise RunFolderError(f"{recipe}: {_told(' '.join(str(error).split()))}") from error
 
 
+def _see_that_each_has_a_value(recipe: str, overrides: Sequence[str]) -> None:
+    """Of --model.x jsonargparse would say that --model has none."""
+    for word, after in itertools.pairwise([*overrides, "--"]):
+        bare = word.startswith("--") and "=" not in word and not word.endswith(("help", "print_config"))
+        if bare and after.startswith("--"):
+            raise RunFolderError(f"{recipe}: {word}: expected a value, got none")
+
+
 def _told(message: str) -> str:
-    """What jsonargparse says of a class's argument, without the types that it tried."""
+    """What jsonargparse says of an argument, without the types that it tried."""
+    if words := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
+        if words[1].startswith("--trainer."):
+            import lightning.pytorch as pl
+
+            known = [f"--trainer.{key}" for key in inspect.signature(pl.Trainer).parameters]
+            return usage.unknown(words[1], known)
+        sections = ["--data", "--out", "--resume", "--list", "--seed_everything"]
+        return usage.unknown(words[1], [*sections, "--model.NAME", "--data.NAME", "--trainer.NAME"])
+    if ours := re.match(r".*? Errors: - (\w+: expected .*?)( - Expected a|$)", message):
+        section = "data" if "LightningDataModule" in message else "model"
+        return f"--{section}.{ours[1]}"
     pattern = r"""Parser key "(\w+)": .*?given class_path '([\w.]+)': (.*?)( - Expected a|$)"""
     problem = re.search(pattern, message)
     if problem is None:
-        return message[:300]
+        return _wrong_value("", message)
     section, path, reason = problem[1], problem[2], problem[3]
     name, _, kind = path.rpartition(".")
     known = [f"--{section}.{key}" for key in inspect.signature(getattr(import_module(name), kind)).parameters]
     if unknown := re.search(r"Option '([\w.]+)' is not accepted", reason):
-        return f"--{section}.{unknown[1]}: expected one of {', '.join(known)}"
-    if wrong := re.match(r'Parser key "([\w.]+)": (.*)', reason):
-        return f"--{section}.{wrong[1]}: {wrong[2][:300]}"
-    return reason[:300]
+        return usage.unknown(f"--{section}.{unknown[1]}", known)
+    return _wrong_value(f"{section}.", reason)
+
+
+def _wrong_value(section: str, message: str) -> str:
+    """As 'Parser key "x": Does not validate ... Expected a <class 'int'> ... Given value: many' tells it."""
+    key = re.match(r'Parser key "([\w.]+)": (.*)', message)
+    if key is None:
+        return message[:300]
+    kinds = re.findall(r"<class '(?:\w+\.)*(\w+)'>", key[2].partition("Given value")[0])
+    value = re.search(r"Given value: (.*)", key[2]) or re.search(r"[Gg]ot value: (.*)", key[2])
+    if not kinds or value is None:
+        return f"--{section}{key[1]}: {key[2][:300]}"
+    expected = " or ".join(dict.fromkeys("None" if kind == "NoneType" else kind for kind in kinds))
+    return f"--{section}{key[1]}: expected {expected}, got {value[1][:60]!r}"
 
 
 def _see_that_it_fits(last: Path, recipe: str, epochs: int | None) -> None:
@@ -222,14 +257,7 @@ def _prepare(folder: Path, resume: bool) -> Path | None:
         raise RunFolderError(
             f"--out: {folder} holds a run already; go on with it by --resume, or name another folder"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        kind = "is a file, not a folder" if folder.is_file() else f"cannot be written ({error.strerror})"
-        raise RunFolderError(f"--out: {folder} {kind}") from error
+    free = shutil.disk_usage(nearest(folder)).free
     if free < _ROOM:
         raise RunFolderError(f"--out: {folder}: expected {_ROOM >> 20} MB free on the disk, got {free >> 20}")
     return last if resume and last.exists() else None
@@ -247,15 +275,20 @@ def _no_arguments() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep away what Lightning says of accelerators, workers and itself."""
+    """Keep away what Lightning says of accelerators, workers and itself; other warnings get a line each."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import lightning.pytorch  # noqa: F401 - which sets the levels of its loggers
+    from lightning.pytorch.utilities import rank_zero_only  # lightning sets the levels of its loggers
+
+    @rank_zero_only
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"deconvkit train: {' '.join(str(message).split())}", file=sys.stderr)
 
     names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
     levels = {name: logging.getLogger(name).level for name in names}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning(\.|$)")
         warnings.filterwarnings("ignore", message=r".*(does not have many workers|isinstance\(treespec).*")
+        warnings.showwarning = show
         for name in names:
             logging.getLogger(name).setLevel(logging.ERROR)
         try:

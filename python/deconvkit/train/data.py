@@ -9,43 +9,75 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from deconvkit.data import digits, images, photographs, shapes, voc
 from deconvkit.data.scenes import Scene, centred_object, proposal
 
 
-class EpochSampler(Sampler[int]):
-    """Another order in every epoch, that depends on nothing but the seed and the epoch."""
+class SharedSampler(DistributedSampler[int]):
+    """A process's part of every batch that all processes share; each sample is in one of them.
 
-    def __init__(self, count: int, seed: int) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    Torch's own would give the last samples to two processes, where they cannot be shared evenly. Being one,
+    Lightning leaves it alone.
 
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer."""
-        self.epoch = epoch
+    Args:
+        count: samples.
+        batch_size: a process's share of a batch, at most.
+        seed: with the epoch, of the order; None: as they come.
+        few: of more samples than so many batches have, those of the last, smaller batch are left out.
+        processes: how many share.
+        rank: this one.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, seed: int | None, few: int, processes: int = 1, rank: int = 0
+    ) -> None:
+        super().__init__(TensorDataset(torch.empty(count)), processes, rank, shuffle=False)
+        self.order_seed = seed
+        rest = count % (batch_size * processes)
+        # Nor may a process be left without a batch while the others have one.
+        dropped = count > few * batch_size * processes or rest < processes
+        self.count, self.kept = count, count - rest if dropped else count
 
     def __len__(self) -> int:
-        return self.count
+        return len(range(self.rank, self.kept, self.num_replicas))
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        yield from torch.randperm(self.count, generator=generator).tolist()
+        order: Sequence[int] = range(self.count)
+        if self.order_seed is not None:
+            generator = torch.Generator().manual_seed(self.order_seed * 1_000_003 + self.epoch)
+            order = torch.randperm(self.count, generator=generator).tolist()
+        return iter(order[self.rank : self.kept : self.num_replicas])
 
 
-class Share(DistributedSampler[Any]):
-    """One process's samples of a full batch, none of them twice; of a kind that Lightning keeps."""
+def shared_batches(
+    data: Any, batch_size: int, seed: int, few: int, trainer: Any, epoch: int = 0
+) -> DataLoader[Any]:
+    """This process's batches, as :class:`SharedSampler` has them; for a size of 0 all samples, as they come.
 
-    def __init__(self, data: Any, processes: int, rank: int) -> None:
-        super().__init__(data, processes, rank, shuffle=False)
-        self.indices = range(rank, len(data), processes)
+    Raises:
+        DataError: fewer samples than processes, or a negative size.
+    """
+    count = len(data)
+    processes, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+    if count < processes:
+        raise images.DataError(f"expected a sample for each of {processes} processes, got {count}")
+    if batch_size < 0:
+        raise images.DataError(f"--data.batch_size: expected 0, for all samples, or more, got {batch_size}")
+    as_they_come = batch_size in (0, count)
+    size = batch_size or -(-count // processes)
+    sampler = SharedSampler(count, size, None if as_they_come else seed, few, processes, rank)
+    sampler.set_epoch(epoch)
+    return DataLoader(data, size, sampler=sampler)
 
-    def __len__(self) -> int:
-        return len(self.indices)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
+def require_sizes(data: Any, *names: str) -> None:
+    """Raise DataError unless each of these arguments of a data module is at least 1."""
+    for name in names:
+        if getattr(data, name) < 1:
+            raise images.DataError(f"--data.{name}: expected at least 1, got {getattr(data, name)}")
 
 
 class TensorData(pl.LightningDataModule):
@@ -73,17 +105,7 @@ class TensorData(pl.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Batches of all tensors."""
-        data = TensorDataset(*self.tensors)
-        count = len(self.tensors[0])
-        size = self.batch_size or count
-        processes: int = self.trainer.world_size if self.trainer else 1
-        if size == count and processes > 1:
-            if count < processes:
-                raise images.DataError(f"expected a sample for each of {processes} processes, got {count}")
-            share: Any = Share(data, processes, self.trainer.global_rank)  # type: ignore[union-attr]
-            return DataLoader(data, batch_size=len(share), sampler=share)
-        sampler: Any = None if size == count else EpochSampler(count, self.seed)
-        return DataLoader(data, batch_size=size, sampler=sampler, drop_last=count > 2 * size)
+        return shared_batches(TensorDataset(*self.tensors), self.batch_size, self.seed, 2, self.trainer)
 
 
 class Patches(TensorData):
@@ -110,6 +132,7 @@ class Patches(TensorData):
 
     def load(self) -> tuple[Tensor, ...]:
         """(count, size²)."""
+        require_sizes(self, "count", "size")
         if self.path is None:
             pictures = list(photographs.sample_photographs().values())
         else:
@@ -199,6 +222,7 @@ class Crops(TensorData):
 
     def load(self) -> tuple[Tensor, ...]:
         """(count, 3, size, size)."""
+        require_sizes(self, "count", "size")
         if self.path is None:
             pictures = list(images.sample_photographs_in_colour().values())
         else:
@@ -244,6 +268,7 @@ class CutData(pl.LightningDataModule):
     """
 
     classes: list[str]
+    scenes: int  # drawn for training where no data are given
     count: int  # of the training samples
     test_images: Tensor  # (N, 3, size, size), uint8
     test_targets: Tensor  # (N, ...), int64
@@ -258,8 +283,7 @@ class CutData(pl.LightningDataModule):
         """Read or draw the data, once."""
         if self.ready:
             return
-        if self.test_count < 1:
-            raise images.DataError(f"--data.test_count: expected at least 1, got {self.test_count}")
+        require_sizes(self, "size", "scenes", "test_count")
         count = self.load()
         if self.count < 2 or count < 1:
             raise images.DataError(
@@ -290,10 +314,8 @@ class CutData(pl.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """The epoch's batches."""
-        sampler = EpochSampler(self.count, self.seed)
-        sampler.set_epoch(self.epoch)
         data = Cuts(self.train_cut, self.count, self.seed, self.epoch)
-        return DataLoader(data, self.batch_size, sampler=sampler, drop_last=self.count > self.batch_size)
+        return shared_batches(data, self.batch_size, self.seed, 1, self.trainer, self.epoch)
 
 
 _WHOLE = 60  # scenes that are segmented whole

@@ -37,6 +37,7 @@ class Recipe(pl.LightningModule):
     """
 
     seed: int = 0  # set by the command
+    idle_weights: bool = False  # whether a step may leave some without a gradient
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Begin the batch's own random numbers."""

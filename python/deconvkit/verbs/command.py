@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from deconvkit.data.images import DataError
+from deconvkit.folders import writable
 from deconvkit.train.checkpoint import CheckpointError, Trained
 from deconvkit.verbs import latents, seeing
 from deconvkit.verbs.inputs import Drawn, Request, VerbError, read_model
@@ -48,12 +48,13 @@ def run(verb: str, checkpoint: str, out: str, **options: Any) -> list[Path]:
         The pictures' files.
 
     Raises:
-        CheckpointError, DataError, VerbError: wrong usage, told in one line; nothing was written.
+        CheckpointError, DataError, FolderError, VerbError: wrong usage, told in one line; nothing was
+            written.
         OSError: writing failed.
     """
     draw, models = _DRAW[verb]
     request = Request(**{name: value for name, value in options.items() if value is not None})
-    folder = _writable(out)
+    folder = writable(out)
     trained = read_model("--checkpoint", checkpoint, *models)
     if request.count > _MOST:
         raise VerbError(f"--count: expected at most {_MOST}, got {request.count}")
@@ -93,25 +94,6 @@ def _refuse_what_changes_nothing(verb: str, trained: Trained, request: Request) 
     ):
         if given and useless:
             raise VerbError(f"--{option}: expected none for {verb} of a model of type {model}")
-
-
-def _writable(out: str) -> Path:
-    """The folder, not yet made; that it can be is seen before any work.
-
-    Raises:
-        VerbError: it cannot.
-    """
-    if not out:
-        raise VerbError("--out: expected a folder, got an empty name")
-    folder = Path(out)
-    try:
-        above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        with tempfile.TemporaryFile(dir=above):
-            pass
-    except OSError as error:
-        kind = "is a file, not a folder" if folder.is_file() else f"cannot be written ({error.strerror})"
-        raise VerbError(f"--out: {folder} {kind}") from error
-    return folder
 
 
 __all__ = ["CheckpointError", "DataError", "VerbError", "run"]

@@ -21,7 +21,7 @@ from deconvkit.train.checkpoint import Trained, load_model
 
 Array = NDArray[Any]
 
-_LARGEST = 640  # pixels of the longer side of a photograph that is drawn
+LARGEST = 640  # pixels of the longer side of a photograph that is drawn
 
 
 class VerbError(ValueError):
@@ -134,7 +134,7 @@ def shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture that is no larger than can be drawn."""
     from PIL import Image
 
-    factor = _LARGEST / max(picture.shape[:2])
+    factor = LARGEST / max(picture.shape[:2])
     if factor >= 1:
         return picture
     height, width = (max(1, round(factor * side)) for side in picture.shape[:2])

@@ -24,6 +24,7 @@ from deconvkit.models import (
 from deconvkit.train.checkpoint import Trained
 from deconvkit.train.priors import draw_latents
 from deconvkit.verbs.inputs import (
+    LARGEST,
     Drawn,
     Request,
     VerbError,
@@ -213,7 +214,11 @@ def _photographs(model: SparseAutoencoder, notes: dict[str, Any], request: Reque
         grey = photographs.grey(shrunk(picture) / 255)
         rows, columns = (side // size * size for side in grey.shape)
         if not rows or not columns:
-            raise VerbError(f"{name}: expected at least {size}x{size} pixels, got {grey.shape}")
+            tall, wide = picture.shape[:2]
+            raise VerbError(
+                f"--input: expected at least {size}x{size} pixels, as drawn with {LARGEST} at most a side, "
+                f"got {wide}x{tall} in {name}"
+            )
         grey = grey[:rows, :columns]
         tiles = photographs.tile(grey, size)
         means = tiles.mean(1, keepdims=True)

@@ -28,6 +28,7 @@ from deconvkit.verbs.inputs import (
     side_of,
 )
 from deconvkit.verbs.segmentation import Segmenter
+from deconvkit.visualize import canvas
 from deconvkit.visualize.panels import Panel, label_colours, label_map, panels, predictions
 from deconvkit.visualize.receptive_fields import fields_sheet, orientation_index
 
@@ -84,7 +85,8 @@ def segment(trained: Trained, request: Request) -> Drawn:
     for i, (name, picture) in enumerate(found):
         small = shrunk(picture)
         labels, how = look(name, small, picture.shape[:2])
-        note = f"{name}: the likeliest class of each pixel, {how}; the background is left clear."
+        of = canvas.short(name, 40)
+        note = f"{of}: the likeliest class of each pixel, {how}; the background is left clear."
         pictures[page_name("labels", i)] = label_map(
             small / 255, labels, names, colours, "What is where", note
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 INK = "#222222"  # text
 QUIET = "#666666"  # notes and axes
@@ -17,9 +20,12 @@ ACCENT = "#c4451c"  # what is asked for
 GAP = "#c9d3df"  # between images that have white in them
 BARS = "#3b6ea5"  # what was measured
 
+LEGEND = 2.3  # inches for a legend beside the axes
+
 _DPI = 130
 _HEAD = 0.95  # inches kept for title, note and the titles of the first row
 _MARGIN = 0.2
+_LETTER = 0.073  # inches of a letter of the note, in the mean
 
 
 def new_figure(
@@ -32,18 +38,21 @@ def new_figure(
     right: float = _MARGIN,
     bottom: float = _MARGIN,
 ) -> Figure:
-    """An empty figure of width × height inches, titled at the top left, with a note of one or two lines.
+    """An empty figure of width × height inches, titled at the top left, with a note, wrapped where long.
 
     The margins, in inches, are kept free of axes: ``left`` and ``bottom`` need room where axes have labels.
     """
+    room = int((width - 2 * _MARGIN) / _LETTER)
+    wrapped = "\n".join(textwrap.fill(line, room) for line in note.split("\n"))
+    lines = wrapped.count("\n")
+    height += 0.19 * (lines - note.count("\n"))
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    lines = note.count("\n")
     figure.text(
         _MARGIN / width, 1 - 0.14 / height, title, va="top", fontsize=13, fontweight="bold", color=INK
     )
     figure.text(
-        _MARGIN / width, 1 - 0.42 / height, note, va="top", fontsize=9.5, color=QUIET, linespacing=1.35
+        _MARGIN / width, 1 - 0.42 / height, wrapped, va="top", fontsize=9.5, color=QUIET, linespacing=1.35
     )
     figure.subplots_adjust(
         left=left / width,
@@ -67,6 +76,31 @@ def show_image(axes: Axes, image: Any, title: str = "", note: str = "", **option
     if note:
         axes.set_xlabel(note, fontsize=8.5, color=QUIET, labelpad=3)
     return shown
+
+
+def legend(axes: Axes, entries: Sequence[tuple[str, Any]], most: int = 12) -> None:
+    """List names and their colours to the right of the axes; of more than ``most``, how many more there are.
+
+    The figure needs ``LEGEND`` inches of room there.
+    """
+    listed = [
+        Patch(facecolor=colour, edgecolor=QUIET, linewidth=0.5, label=name) for name, colour in entries[:most]
+    ]
+    if len(entries) > most:
+        listed.append(Patch(facecolor="none", edgecolor="none", label=f"and {len(entries) - most} more"))
+    axes.legend(
+        handles=listed,
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.0),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def short(name: str, most: int = 20) -> str:
+    """A name of at most so many letters."""
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def plain_axes(axes: Axes, x: str, y: str) -> None:

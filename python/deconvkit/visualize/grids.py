@@ -13,6 +13,8 @@ from deconvkit.visualize import canvas
 
 Array = NDArray[Any]
 
+_NAME = 30  # letters of a row's name, at most
+
 
 def sheet(images: Array, columns: int, gap: int = 1) -> Array:
     """Images (N, h, w) or (N, h, w, 3) in [0, 1] side by side in as many rows as they need."""
@@ -26,17 +28,34 @@ def sheet(images: Array, columns: int, gap: int = 1) -> Array:
     return whole
 
 
-def image_rows(rows: Sequence[tuple[str, Array]], title: str, note: str) -> Figure:
-    """Named rows of as many images each, (N, h, w) or (N, h, w, 3) in [0, 1]."""
+def image_rows(
+    rows: Sequence[tuple[str, Array]], title: str, note: str, legend: Sequence[tuple[str, Any]] = ()
+) -> Figure:
+    """Named rows of as many images each, (N, h, w) or (N, h, w, 3) in [0, 1].
+
+    The legend, if any, is of names and their colours, and goes to the right of the rows.
+    """
     count = max(len(images) for _, images in rows)
     side = min(0.8, 9.0 / count, 200 / len(rows))
+    left = max(1.2, 0.25 + 0.072 * max(len(canvas.short(name, _NAME)) for name, _ in rows))
+    right = canvas.LEGEND if legend else 0.3
     figure = canvas.new_figure(
-        max(7.5, count * side + 1.5), 1.3 + side * 1.08 * len(rows), title, note, left=1.2
+        max(7.5, left + count * side + right),
+        1.3 + side * 1.08 * len(rows),
+        title,
+        note,
+        left=left,
+        right=right,
     )
-    for axes, (name, images) in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+    grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for axes, (name, images) in zip(grid, rows, strict=True):
         gap = max(1, images.shape[2] // 12)
         canvas.show_image(axes, np.clip(sheet(images, len(images), gap), 0, 1))
-        axes.set_ylabel(name, fontsize=9, color=canvas.QUIET, rotation=0, ha="right", va="center")
+        axes.set_ylabel(
+            canvas.short(name, _NAME), fontsize=9, color=canvas.QUIET, rotation=0, ha="right", va="center"
+        )
+    if legend:
+        canvas.legend(grid[0], legend)
     return figure
 
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from deconvkit.visualize import canvas
@@ -34,7 +33,7 @@ def panels(shown: Sequence[Panel], columns: int, title: str, note: str, widest: 
     )
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.38 / row})
     for axes, panel in zip(grid.flat, shown, strict=False):
-        canvas.show_image(axes, panel.image, panel.name, cmap=panel.colours)
+        canvas.show_image(axes, panel.image, canvas.short(panel.name, int(side / 0.088)), cmap=panel.colours)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     return figure
@@ -58,11 +57,13 @@ def label_map(
     height, width = labels.shape
     side = 4.6
     tall = side * min(height / width, 1.5)
-    figure = canvas.new_figure(2 * side + 2.7, max(tall, 2.2) + 1.15, title, note, right=2.3)
+    figure = canvas.new_figure(
+        2 * side + canvas.LEGEND + 0.4, max(tall, 2.2) + 1.15, title, note, right=canvas.LEGEND
+    )
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.03})
     canvas.show_image(left, picture)
     cover = np.where(labels[..., None] > 0, 0.6, 0.0)
-    times = max(1, 480 // width)  # small pictures are enlarged, for the lines to be thin
+    times = max(1, 480 // max(height, width))  # small pictures are enlarged, for the lines to be thin
     covered, large = (
         np.repeat(np.repeat(image, times, 0), times, 1)
         for image in ((1 - cover) * picture + cover * colours[labels], labels)
@@ -72,25 +73,9 @@ def label_map(
     canvas.show_image(right, covered)
     counts = np.bincount(labels.ravel(), minlength=len(names))
     present = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i]]
-    listed = [
-        Patch(
-            facecolor=colours[i] if i else "white",
-            edgecolor=canvas.QUIET,
-            linewidth=0.5,
-            label=f"{_short(names[i])}  {_percent(counts[i] / labels.size)}",
-        )
-        for i in present[:12]
-    ]
-    if len(present) > 12:
-        listed.append(Patch(facecolor="none", edgecolor="none", label=f"and {len(present) - 12} more"))
-    right.legend(
-        handles=listed,
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.0),
-        borderaxespad=0,
-        frameon=False,
-        fontsize=9,
-    )
+    shares = [f"{canvas.short(names[i])}  {_percent(counts[i] / labels.size)}" for i in present]
+    seen = [colours[i] if i else "white" for i in present]
+    canvas.legend(right, list(zip(shares, seen, strict=True)))
     return figure
 
 
@@ -124,7 +109,7 @@ def predictions(
     for i, ((name, picture), chances) in enumerate(zip(pictures, probabilities, strict=True)):
         # Between image and bars the names of the classes.
         cell = grid[i // 2, i % 2].subgridspec(1, 3, width_ratios=(1.15, 1.15, 1.6), wspace=0)
-        canvas.show_image(figure.add_subplot(cell[0]), picture, _short(name))
+        canvas.show_image(figure.add_subplot(cell[0]), picture, canvas.short(name))
         bars = figure.add_subplot(cell[2])
         order = np.argsort(-chances, kind="stable")[:5]
         order = order[: max(1, int((chances[order] >= min(0.005, chances.max() / 2)).sum()))]
@@ -133,17 +118,13 @@ def predictions(
         bars.barh(shown, chances[order], color=colours, height=0.62)
         for y, chance in zip(shown, chances[order], strict=True):
             bars.text(chance + 0.02, y, _percent(chance), va="center", fontsize=8, color=canvas.QUIET)
-        bars.set_yticks(shown, [_short(names[index], 18) for index in order])
+        bars.set_yticks(shown, [canvas.short(names[index], 18) for index in order])
         bars.tick_params(axis="y", labelsize=8.5, colors=canvas.INK, length=0)
         bars.set_xticks([])
         bars.set_xlim(0, 1.2)
         bars.set_ylim(4.6, -0.6)
         bars.spines[:].set_visible(False)
     return figure
-
-
-def _short(name: str, most: int = 20) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _percent(share: float) -> str:

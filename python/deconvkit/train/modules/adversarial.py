@@ -38,6 +38,7 @@ class AdversarialRecipe(Recipe):
 
     generator: Any
     discriminator: Any
+    idle_weights = True  # those of the player who waits
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -240,11 +241,15 @@ class DeconvNetRecipe(_Vision):
     def pictures(self) -> dict[str, Figure]:
         """Test images, their labels, and what the network says."""
         images, labels = self.data.test_images[:10], self.data.test_targets[:10].numpy()
+        found = self.scores(images).argmax(1).numpy()
         colours = label_colours(256)
         rows = [
             ("image", images.permute(0, 2, 3, 1).numpy() / 255),
             ("labels", colours[labels]),
-            ("network", colours[self.scores(images).argmax(1).numpy()]),
+            ("network", colours[found]),
         ]
-        note = "Parts of scenes that were not trained on; black is the background, white what does not count."
-        return {"segmented": image_rows(rows, "What is where", note)}
+        names = dict(enumerate(self.data.classes)) | {IGNORED: "does not count"}
+        seen = sorted({*np.unique(labels).tolist(), *np.unique(found).tolist()})
+        legend = [(names[label], colours[label]) for label in seen]
+        note = "Parts of scenes that were not trained on."
+        return {"segmented": image_rows(rows, "What is where", note, legend)}
