@@ -24,7 +24,7 @@ def draw_scenes(
     generator: np.random.Generator,
     *,
     most: int = 2,
-    sides: tuple[float, float] = (0.25, 0.65),
+    sides: tuple[float, float] = (0.35, 0.7),
     ring: bool = False,
     photographs: Sequence[Bytes] | None = None,
 ) -> list[Scene]:
