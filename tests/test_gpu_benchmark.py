@@ -20,6 +20,10 @@ def _compiled_is_eager(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     for name in ("benchmark", "allow_tf32"):  # which measuring sets
         monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so little work is done before the others wake
+    yield
+    torch.set_num_threads(threads)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -83,7 +83,8 @@ def measure(group: str, device: str, rounds: int, path: Path, where: dict[str, s
                 write(path, row | where)
                 print(*(row[field] for field in FIELDS if row.get(field)), flush=True)
             del contest  # its memory, before the next one's is taken
-        torch.compiler.reset()
+        if "compile" in case.goals:  # else it would import the compiler first
+            torch.compiler.reset()
 
 
 def write(path: Path, row: dict[str, str]) -> None:

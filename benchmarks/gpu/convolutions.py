@@ -40,7 +40,7 @@ VGG = Conv("", 32, 64, 64, (224, 224), 3, 1, 1)
 # One of each class that "auto" tells apart, and must choose an algorithm for.
 CLASSES = (
     *LAST,
-    *MIDDLE,
+    *MIDDLE[::2],
     UNET,
     VGG,
     Conv("", 32, 256, 256, (56, 56), 3, 1, 1),
@@ -139,8 +139,8 @@ def forward(
 def _forward(
     layer: Conv, dtype: str, activation: str | None, bias: bool, ours: tuple[str, ...], device: str
 ) -> Contest:
-    layer = shrunk(layer) if is_tiny(device) else layer
     buffers = buffers_of(layer, dtype)
+    layer = shrunk(layer) if is_tiny(device) else layer
     op = op_of(layer)
     theirs: Callable[..., Tensor] = getattr(F, op)
     own: Callable[..., Tensor] = getattr(deconvkit, op)
@@ -168,8 +168,8 @@ def weight_gradient(layer: Conv, dtype: str, ours: tuple[str, ...]) -> Case:
 
 
 def _weight_gradient(layer: Conv, dtype: str, ours: tuple[str, ...], device: str) -> Contest:
-    layer = shrunk(layer) if is_tiny(device) else layer
     buffers = buffers_of(layer, dtype)
+    layer = shrunk(layer) if is_tiny(device) else layer
     convolution = mirrored(layer) if layer.transposed else layer
     stride, padding, groups = layer.stride, layer.padding, layer.groups
     kernel, shape = (layer.kernel,) * 2, convolution.weight_shape

@@ -133,7 +133,7 @@ def training_step(
             g_loss = generator_loss(discriminator(generator(z_g)))
         learn(optimizers[1], g_loss)
         discriminator.requires_grad_(True)
-        return d_loss, g_loss
+        return d_loss.detach(), g_loss.detach()
 
     return step
 

@@ -15,7 +15,7 @@ from benchmarks.gpu.contest import Contest, Run
 Clock = Callable[[], float]
 """Microseconds of a call, measured once."""
 
-SECONDS, LEAST_ROUNDS = 1.5, 3
+SECONDS, LEAST_ROUNDS = 0.5, 3
 """A contest ends after so long, but not before so many rounds."""
 
 
