@@ -25,13 +25,15 @@ PoolShape any_shape(Random& random) {
   if (random.one_in(3)) return {any_axis(random, 9, 3), any_axis(random, 70, 3)};      // full vectors
   if (random.one_in(30)) return {any_axis(random, 4, 2), any_axis(random, 2500, 2)};   // pieces of rows
   PoolShape shape{any_axis(random, 9, 4), any_axis(random, 9, 4)};
-  if (random.one_in(3)) {  // the usual 2x2
+  // Side by side, mostly the usual 2x2; the last may be cut off, or end before the input does.
+  if (random.one_in(2)) {
     for (PoolAxis* axis : {&shape.h, &shape.w}) {
-      axis->input = random.between(2, 40);
-      axis->kernel = axis->stride = 2;
+      const int64_t kernel = random.one_in(5) ? random.between(1, 3) : 2;
+      axis->input = random.between(kernel, 40);
+      axis->kernel = axis->stride = kernel;
       axis->padding = 0;
       axis->dilation = 1;
-      axis->output = axis->input / 2;
+      axis->output = (axis->input + (random.one_in(3) ? kernel - 1 : 0)) / kernel;
     }
   }
   return shape;
@@ -49,7 +51,7 @@ PoolCase any_pool(Random& random) {
   p.switch_type = small ? DType::kUInt8 : DType::kInt32;
   p.no_switch = small ? 255 : 2147483647;
   p.threads = static_cast<int>(random.between(1, 3));
-  p.layout = any_layout(random, false);
+  p.layout = random.one_in(4) ? Layout::kPaddedRows : any_layout(random, false);
   p.mixed = random.one_in(3);
   p.aligned = random.one_in(2);
   const PoolShape& s = p.shape;
