@@ -179,7 +179,7 @@ NATIVE_TEST(sparse_kl_from_sums) {
   std::vector<Sums> expected(c.units);
   const bool on_target = random.one_in(4);  // where rounding decides the divergence's sign
   for (int64_t j = 0; j < c.units; ++j) {
-    const double mean = on_target           ? c.rho
+    const double mean = on_target           ? c.rho * (1 + 1e-15 * random.uniform())
                         : random.one_in(10) ? random.any_of({0.0, 1.0})
                                             : 0.001 + 0.99 * random.uniform();
     const double samples = static_cast<double>(c.samples());
