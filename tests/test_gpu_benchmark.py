@@ -1,31 +1,29 @@
-"""benchmarks/gpu.py measures what it says and loses nothing: on the CPU, where its timings mean nothing."""
+"""benchmarks/gpu measures what it says and loses nothing: on the CPU, where its timings mean nothing."""
 
 import csv
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import gpu
+from benchmarks.gpu import command, convolutions, dcgan, memory_bound, timing
+from benchmarks.gpu.contest import Case, Contest, library_of
 
-OPS = [(build, family) for family, (_, builders) in gpu.FAMILIES.items() for build in builders]
-
-
-def small(layout: str, dtype: torch.dtype, *_: object) -> list[torch.Tensor]:
-    """In place of gpu.tensors."""
-    x = torch.randn(gpu.BUFFERS, 40, 16, 4, 6)
-    tensors = x[:, :, :, 0, 0] if layout == "matrix" else x[:, :2]
-    return [
-        t.to(dtype).clone(
-            memory_format=torch.channels_last if layout == "channels_last" else torch.contiguous_format
-        )
-        for t in tensors
-    ]
+CASES = {
+    f"{group}: {' '.join(case.name)}": case for group, cases in command.GROUPS.items() for case in cases()
+}
 
 
 @pytest.fixture(autouse=True)
-def _not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", lambda f: f)
+def _compiled_is_eager(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    for name in ("benchmark", "allow_tf32"):  # which measuring sets
+        monkeypatch.setattr(torch.backends.cudnn, name, getattr(torch.backends.cudnn, name))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so little work is done before the others wake
+    yield
+    torch.set_num_threads(threads)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -37,105 +35,182 @@ def flat(results: object) -> list[torch.Tensor]:
     return [results] if isinstance(results, torch.Tensor) else list(results)
 
 
-@pytest.mark.parametrize("dtype", gpu.DTYPES.values())
-@pytest.mark.parametrize(("build", "family"), OPS)
-def test_providers_compute_the_same(build, family, dtype):
-    for layout in gpu.FAMILIES[family][0]:
-        contest = build(small(layout, dtype))
-        assert set(gpu.GOALS[build.__name__]) - {"copy"} <= set(contest.runs)
-        for i in range(gpu.BUFFERS):
-            theirs, ours = (flat(contest.runs[name](i)) for name in ("torch", "deconvkit"))
-            for a, b in zip(theirs, ours, strict=True):
-                if a.is_floating_point():  # switches are no indices
-                    torch.testing.assert_close(b, a, rtol=2e-2, atol=2e-2)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_providers_compute_the_same(case):
+    contest = case.build("cpu")
+    assert set(case.goals) <= {library_of(name) for name in contest.runs}
+    theirs = next(name for name in contest.runs if library_of(name) not in ("copy", "deconvkit"))
+    for i in range(contest.buffers):
+        expected = flat(contest.runs[theirs](i))
+        for name, run in contest.runs.items():
+            if name in ("copy", theirs):
+                continue
+            for ours, b in zip(flat(run(i)), expected, strict=True):
+                if ours.is_floating_point():  # switches are no indices
+                    assert (ours.float() - b.float()).abs().max() <= 3e-2 * b.float().abs().max(), name
+
+
+def test_cases_have_names_of_their_own():
+    names = [case.name for group, cases in command.GROUPS.items() for case in cases() if case.goals]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("layer", convolutions.CLASSES, ids=str)
+def test_a_mirrored_layer_makes_the_input_of_the_output(layer):
+    mirror = convolutions.mirrored(layer)
+    assert (mirror.input_shape, mirror.output_shape) == (layer.output_shape, layer.input_shape)
+    assert mirror.weight_shape == layer.weight_shape
+    assert mirror.forward_work(2) == layer.forward_work(2)
+
+
+def test_what_is_read_again_is_in_the_cache_no_more():
+    for case in CASES.values():
+        if case.op.startswith("conv"):
+            layer, dtype = case.build.args[:2]
+            buffers = convolutions.buffers_of(layer, dtype)
+            assert buffers == 16 or buffers * convolutions._work(layer, dtype)[0] >= 2 * 64 << 20
 
 
 def test_bytes_are_those_of_the_tensors():
     x = torch.randn(2, 4, 8, 8, dtype=torch.bfloat16)
-    values, switches = gpu.pool(x)
-    assert gpu.pooled_bytes(x) == x.nbytes + values.nbytes + switches.nbytes
-    moves = gpu.copy(1000, "cpu")
+    values, switches = memory_bound.pool(x)
+    assert memory_bound.pooled_bytes(x) == x.nbytes + values.nbytes + switches.nbytes
+    moves = memory_bound.copy(1000, "cpu")
     assert moves(0).nbytes == 500
     assert torch.equal(moves(1), moves(1))
+    layer = convolutions.LAST[0]
+    bytes, flops = convolutions._work(layer, "bfloat16")
+    shapes = layer.input_shape, layer.weight_shape, layer.output_shape
+    assert bytes == sum(torch.empty(s, dtype=torch.bfloat16, device="meta").nbytes for s in shapes)
+    assert flops == 2 * 128 * 32 * 32 * 128 * 3 * 25
 
 
-def test_a_ratio_is_the_providers_time_over_ours(tmp_path, capsys):
-    measured = {"copy": (90.0, "graph"), "torch": (250.0, "graph"), "deconvkit": (100.0, "graph")}
-    for row in gpu.rows_of("max_unpool2d", "channels_last", "float32", 4_000_000, measured):
-        gpu.write(tmp_path / "cpu.csv", row)
-    copy, eager, own = rows(tmp_path)
+def test_a_training_step_trains_both():
+    torch.manual_seed(0)
+    players = dcgan.DCGANGenerator(5, 2, 16, 1), dcgan.DCGANDiscriminator(2, 16, 1)
+    before = [p.detach().clone() for player in players for p in player.parameters()]
+    step = dcgan.training_step(*players, torch.bfloat16)
+    real, latents = torch.rand(4, 1, 16, 16) * 2 - 1, torch.rand(2, 4, 5)
+    first, *_ = [step(real, *latents)[0] for _ in range(30)]
+    after = [p for player in players for p in player.parameters()]
+    assert all(not torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    assert all(p.requires_grad for p in after)
+    assert step(real, *latents)[0] < first  # D's loss
+
+
+def test_a_ratio_is_the_providers_time_over_our_fastest(tmp_path, monkeypatch):
+    case = Case("conv2d", "a layer", "float32", {"cudnn": 2.0, "copy": 0.85}, lambda device: contest)
+    other = case._replace(case="another")
+    contest = Contest({}, 4_000_000, 10**9)
+    times = {
+        "copy": 90.0,
+        "cudnn": 250.0,
+        "cudnn_channels_last": 180.0,
+        "deconvkit_direct": 400.0,
+        "deconvkit_implicit_gemm": 100.0,
+    }
+    monkeypatch.setattr(command, "GROUPS", {"one": lambda: [case, other]})
+    for row in command.rows_of(case, contest, {name: (us, "graph") for name, us in times.items()}):
+        command.write(tmp_path / "cpu.csv", row)
+    copy, cudnn, last, direct, own = rows(tmp_path)
     assert (copy["ratio"], copy["goal"], copy["gb_s"]) == ("0.900", "0.85", "44.4")
-    assert (eager["ratio"], eager["goal"]) == ("2.500", "4")
+    assert (cudnn["ratio"], cudnn["goal"], cudnn["tflop_s"]) == ("2.500", "2", "4.00")
+    assert (last["ratio"], last["goal"]) == ("1.800", "2")
     assert (own["ratio"], own["goal"], own["us"]) == ("", "", "100.00")
-    lines, missing = gpu.report(tmp_path / "cpu.csv")
-    assert missing == len(lines) - 2
-    assert [line.split()[-2:] for line in lines if "0.900" in line] == [["0.900", "reached"]]
-    assert [line.split()[-3:] for line in lines if "2.500" in line] == [["2.500", "NOT", "reached"]]
+    assert direct["ratio"] == ""
+    lines, missing = command.report(tmp_path / "cpu.csv")
+    assert missing == 2
+    assert lines == [
+        "conv2d a layer float32: against cudnn: goal 2, 1.800 NOT reached",
+        "conv2d a layer float32: against copy: goal 0.85, 0.900 reached",
+        "conv2d another float32: against cudnn: goal 2, not measured",
+        "conv2d another float32: against copy: goal 0.85, not measured",
+    ]
 
 
-@pytest.mark.parametrize("group", gpu.GROUPS)
-def test_a_group_leaves_a_row_for_each_of_its_goals(group, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "tensors", small)
-    assert gpu.main([group, "--device", "cpu", "--rounds", "2", "--out", str(tmp_path)]) == 0
-    family, dtype = group.split("-")
-    layouts, builders = gpu.FAMILIES[family]
-    ops = {build.__name__ for build in builders}
-    wanted = {(op, layout, dtype, rival) for op in ops for layout in layouts for rival in gpu.GOALS[op]}
-    reported = [r for r in rows(tmp_path) if r["goal"] and r["ratio"]]
-    found = {(r["op"], r["layout"], r["dtype"], r["provider"]) for r in reported}
-    assert found == wanted
+@pytest.mark.parametrize("group", command.GROUPS)
+def test_a_group_leaves_rows_for_each_of_its_cases(group, tmp_path, capsys):
+    assert command.main([group, "--device", "cpu", "--rounds", "1", "--out", str(tmp_path)]) == 0
+    written = rows(tmp_path)
+    cases = command.GROUPS[group]()
+    goals = {(*case.name, library, f"{goal:g}") for case in cases for library, goal in case.goals.items()}
+    columns = "op", "case", "dtype"
+    assert goals == {
+        (*(r[c] for c in columns), library_of(r["provider"]), r["goal"])
+        for r in written
+        if r["goal"] and r["ratio"]
+    }
+    assert {case.name for case in cases} == {tuple(r[c] for c in columns) for r in written}
     assert "failed" not in capsys.readouterr().out
 
 
+def test_layers_may_use_tf32_in_their_rows_alone(tmp_path, monkeypatch):
+    seen = {}
+
+    def built(dtype, device):
+        seen[dtype] = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+        return Contest({}, 0)
+
+    cases = [Case("conv2d", "", dtype, {}, partial(built, dtype)) for dtype in ("tf32", "float32")]
+    monkeypatch.setattr(command, "GROUPS", {"one": lambda: cases})
+    command.measure("one", "cpu", 1, tmp_path / "cpu.csv", {})
+    assert seen == {"tf32": (True, True), "float32": (False, True)}
+
+
+def test_slow_contests_end_early(monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0)
+    calls = []
+    timing.medians(Contest({"torch": calls.append}, 0, buffers=1), "cpu", 40)
+    assert len(calls) == timing.LEAST_ROUNDS
+
+
 def test_what_fails_costs_itself_alone(tmp_path, monkeypatch, capsys):
-    def broken(x):
+    def broken(*_):
         raise RuntimeError("an illegal memory access was encountered")
 
-    def half_broken(z):
-        nbytes, runs = gpu.sparse_kl(z)
-        return gpu.Contest(nbytes, runs | {"torch": lambda i: broken(i)})
+    first, second, third, *_ = command.GROUPS["sparse-float32"]()
 
-    half_broken.__name__ = "sparse_kl"
-    broken.__name__ = "sparse_sigmoid"
-    monkeypatch.setitem(gpu.FAMILIES, "sparse", (("matrix",), (half_broken, broken, gpu.sparse_sigmoid_both)))
-    monkeypatch.setattr(gpu, "tensors", small)
-    assert gpu.main(["sparse-float32", "--device", "cpu", "--rounds", "1", "--out", str(tmp_path)]) == 0
+    def half_broken(device):
+        contest = first.build(device)
+        return contest._replace(runs=contest.runs | {"torch": broken})
+
+    cases = [first._replace(build=half_broken), second._replace(build=broken), third]
+    monkeypatch.setitem(command.GROUPS, "sparse-float32", lambda: cases)
+    assert command.main(["sparse-float32", "--device", "cpu", "--rounds", "1", "--out", str(tmp_path)]) == 0
     assert [(r["op"], r["provider"]) for r in rows(tmp_path)] == [
-        ("sparse_kl", "copy"),
-        ("sparse_kl", "deconvkit"),
-        ("sparse_sigmoid_both", "torch"),
-        ("sparse_sigmoid_both", "compile"),
-        ("sparse_sigmoid_both", "deconvkit"),
+        (first.op, "copy"),
+        (first.op, "deconvkit"),
+        (third.op, "copy"),
+        (third.op, "torch"),
+        (third.op, "deconvkit"),
     ]
     out = capsys.readouterr().out
     assert "torch failed: RuntimeError: an illegal memory access" in out
-    assert "sparse_sigmoid matrix float32 failed" in out
+    assert f"{second.op} contiguous float32 failed" in out
 
 
 def test_groups_run_in_processes_and_missing_figures_are_named(tmp_path, monkeypatch, capsys):
     commands = []
 
-    def run(command, timeout, env):
-        commands.append(command)
-        if "sparse-float32" in command:
-            raise subprocess.TimeoutExpired(command, timeout)
-        return subprocess.CompletedProcess(command, "pooling-float32" in command)
+    def run(arguments, timeout, env):
+        commands.append(arguments)
+        if "sparse-float32" in arguments:
+            raise subprocess.TimeoutExpired(arguments, timeout)
+        return subprocess.CompletedProcess(arguments, "pooling-float32" in arguments)
 
     monkeypatch.setattr(subprocess, "run", run)
     arguments = ["--device", "cpu", "--out", str(tmp_path)]
-    assert gpu.main(arguments) == 1
-    assert [c[3:] for c in commands] == [[group, *arguments] for group in gpu.GROUPS]
+    assert command.main(arguments) == 1
+    assert [c[3:] for c in commands] == [[group, *arguments] for group in command.GROUPS]
     out = capsys.readouterr().out
     assert "failed: pooling-float32, sparse-float32" in out
-    assert out.count("not measured\n") == sum(
-        len(gpu.GOALS[b.__name__]) * len(layouts) * len(gpu.DTYPES)
-        for layouts, builders in gpu.FAMILIES.values()
-        for b in builders
-    )
+    goals = [library for case in CASES.values() for library in case.goals]
+    assert out.count("not measured\n") == len(goals)
+    assert f"not measured: {len(goals)} figures" in out
 
 
 def test_without_a_gpu_the_command_says_so(capsys):
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    assert gpu.main([]) == 1
+    assert command.main([]) == 1
     assert "expected a CUDA device" in capsys.readouterr().out

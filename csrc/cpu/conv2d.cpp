@@ -3,7 +3,7 @@
 #include "cpu/conv_gather.h"
 #include "cpu/conv_scatter.h"
 #include "cpu/conv_winograd.h"
-#include "cpu/dispatch.h"
+#include "dispatch.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 

@@ -17,7 +17,6 @@
 // Floor: 2 operations for each product; input read once for each chunk of channels, output written once.
 #include "cpu/conv_gather.h"
 
-#include "cpu/dispatch.h"
 #include "cpu/epilogue.h"
 #include "cpu/integers.h"
 #include "cpu/isa.h"
@@ -27,6 +26,7 @@
 #include "cpu/stage.h"
 #include "cpu/tap_span.h"
 #include "cpu/workspace.h"
+#include "dispatch.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 namespace {

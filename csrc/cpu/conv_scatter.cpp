@@ -9,13 +9,13 @@
 // Floor: 2 operations for each product, and one vector addition for each 16 or more of them.
 #include "cpu/conv_scatter.h"
 
-#include "cpu/dispatch.h"
 #include "cpu/epilogue.h"
 #include "cpu/integers.h"
 #include "cpu/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/stage.h"
 #include "cpu/workspace.h"
+#include "dispatch.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 namespace {

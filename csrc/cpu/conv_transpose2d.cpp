@@ -3,8 +3,8 @@
 #include "cpu/conv_gather.h"
 #include "cpu/conv_scatter.h"
 #include "cpu/conv_winograd.h"
-#include "cpu/dispatch.h"
 #include "cpu/integers.h"
+#include "dispatch.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 namespace {

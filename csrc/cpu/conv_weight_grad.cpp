@@ -11,13 +11,13 @@
 //
 // Floor: 2 operations for each product; both sides read once for each chunk of the other.
 #include "cpu/conv_winograd.h"
-#include "cpu/dispatch.h"
 #include "cpu/gemm.h"
 #include "cpu/integers.h"
 #include "cpu/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/stage.h"
 #include "cpu/workspace.h"
+#include "dispatch.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {
 namespace {

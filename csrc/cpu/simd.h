@@ -14,6 +14,8 @@
 #include <emmintrin.h>
 #endif
 
+#include "dispatch.h"
+
 #ifndef DECONVKIT_VECTOR_BYTES
 #if defined(__AVX512F__)
 #define DECONVKIT_VECTOR_BYTES 64
@@ -47,32 +49,8 @@ using Vec [[gnu::vector_size(N * sizeof(T))]] = T;
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 
-// Storage types of the half-width floats.
-struct BFloat16 {
-  uint16_t bits;
-};
-struct Float16 {
-  uint16_t bits;
-};
-
 // Two bfloat16, the first in the low half: what one lane of vdpbf16ps multiplies.
 using Pair = int32_t;
-
-// The type in which a storage type is computed.
-template <class T>
-struct ComputeOf {
-  using type = T;
-};
-template <>
-struct ComputeOf<BFloat16> {
-  using type = float;
-};
-template <>
-struct ComputeOf<Float16> {
-  using type = float;
-};
-template <class T>
-using Compute = typename ComputeOf<T>::type;
 
 template <class V, class From>
 inline V bit_cast(const From& from) {

@@ -9,11 +9,11 @@
 // Backward, one pass: σ'(z) (upstream + slope_j), σ' = t / (1 + t)^2 with t = e^-|z|. It reads z, not σ: 1 -
 // σ has lost its digits where σ is near 1, and a unit stuck there could not come back. Floor: 12 bytes an
 // element, about 17 vector operations.
-#include "cpu/dispatch.h"
 #include "cpu/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/vector_math.h"
 #include "cpu/workspace.h"
+#include "dispatch.h"
 #include "geometry/unit_shape.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {

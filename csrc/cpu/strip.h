@@ -2,9 +2,9 @@
 // registers, channels_last as it lies, anything else element by element. Included by per-ISA kernel files
 // only.
 #pragma once
-#include "cpu/dispatch.h"
 #include "cpu/integers.h"
 #include "cpu/transpose.h"
+#include "dispatch.h"
 #include "tensor_ref.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {

@@ -1,9 +1,9 @@
 // What the pooling kernels share: how they walk a call's tensors, and the check of switches.
 #pragma once
-#include "cpu/dispatch.h"
 #include "cpu/memory.h"
 #include "cpu/parallel.h"
 #include "cpu/shuffle.h"
+#include "dispatch.h"
 #include "geometry/switches.h"
 
 namespace deconvkit::DECONVKIT_ISA_NAMESPACE {

@@ -62,7 +62,7 @@ struct PoolWindows : OneStep {
   }
 };
 
-// N neighbouring 2x2 windows of a plane.
+// N neighbouring 2x2 windows of a plane, none of them cut off.
 template <class T, int N>
 struct PoolPairs : OneStep {
   View<const T> input;
@@ -118,7 +118,7 @@ void pool_windows(const Launch& launch, const TensorRef& input, const TensorRef&
     return launch(PoolWindows<T, Switch, kN>{{}, in, out, at, FastPoolShape(s), items}, items.tiles);
   }
   if constexpr (sizeof(Switch) == 1) {
-    if (way == Way::kPairs) {
+    if (way == Way::kPairs && 2 * h <= s.h.input && 2 * w <= s.w.input) {
       const Items items(n, c, h, w, false, kN);
       return launch(PoolPairs<T, kN>{{}, in, out, at, w, items}, items.tiles);
     }

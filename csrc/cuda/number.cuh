@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "dispatch.h"
 #include "geometry/host_device.h"
-#include "tensor_ref.h"
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
@@ -22,28 +22,6 @@
 #endif
 
 namespace deconvkit::cuda {
-
-struct BFloat16 {
-  uint16_t bits;
-};
-struct Float16 {
-  uint16_t bits;
-};
-
-template <class T>
-struct ComputeOf {
-  using type = T;
-};
-template <>
-struct ComputeOf<BFloat16> {
-  using type = float;
-};
-template <>
-struct ComputeOf<Float16> {
-  using type = float;
-};
-template <class T>
-using Compute = typename ComputeOf<T>::type;
 
 // Elements of T in 16 bytes.
 template <class T>
@@ -136,31 +114,6 @@ DECONVKIT_INLINE void store(T* to, T value) {
   on_store(to, sizeof(value));
 #endif
   *to = value;
-}
-
-// ---- types from a dtype at run time ----
-
-template <class T>
-struct Type {
-  using type = T;
-};
-template <class F>
-inline void for_float_dtype(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::kFloat64:
-      return f(Type<double>{});
-    case DType::kBFloat16:
-      return f(Type<BFloat16>{});
-    case DType::kFloat16:
-      return f(Type<Float16>{});
-    default:
-      return f(Type<float>{});
-  }
-}
-template <class F>
-inline void for_switch_dtype(DType dtype, F&& f) {
-  if (dtype == DType::kUInt8) return f(Type<uint8_t>{});
-  return f(Type<int32_t>{});
 }
 
 // ---- what a tensor's layout allows ----

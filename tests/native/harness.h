@@ -55,8 +55,9 @@ double rounded(double value, DType dtype);
 
 // ---- tensors ----
 
-// kRowsApart: contiguous in the last two dimensions, gaps between the others.
-enum class Layout { kContiguous, kChannelsLast, kStrided, kExpanded, kRowsApart };
+// kRowsApart: contiguous in the last two dimensions, gaps between the others. kPaddedRows: each of the
+// innermost begins at a multiple of 8 elements.
+enum class Layout { kContiguous, kChannelsLast, kStrided, kExpanded, kRowsApart, kPaddedRows };
 
 using Sizes = std::vector<int64_t>;
 

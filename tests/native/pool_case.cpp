@@ -9,7 +9,7 @@ PoolAxis any_axis(Random& random, int64_t largest_input, int64_t largest_kernel)
   do {
     axis.input = random.between(1, largest_input);
     axis.kernel = random.between(1, largest_kernel);
-    axis.stride = random.between(1, 4);
+    axis.stride = random.one_in(2) ? 1 : random.between(1, 4);
     axis.padding = random.between(0, axis.kernel / 2);
     axis.dilation = random.between(1, 3);
     const int64_t room = axis.input + 2 * axis.padding - axis.dilation * (axis.kernel - 1) - 1;
@@ -21,20 +21,23 @@ PoolAxis any_axis(Random& random, int64_t largest_input, int64_t largest_kernel)
 }
 
 PoolShape any_shape(Random& random) {
+  // Side by side, mostly the usual 2x2; the last may be cut off, or end before the input does.
+  if (random.one_in(2)) {
+    PoolShape shape{};
+    for (PoolAxis* axis : {&shape.h, &shape.w}) {
+      const int64_t kernel = random.one_in(5) ? random.between(1, 3) : 2;
+      axis->input =
+          random.one_in(2) ? 8 * random.between(1, 5) - random.between(0, 1) : random.between(3, 40);
+      axis->kernel = axis->stride = kernel;
+      axis->dilation = 1;
+      axis->output = (axis->input + (random.one_in(2) ? kernel - 1 : 0)) / kernel;
+    }
+    return shape;
+  }
   if (random.one_in(20)) return {any_axis(random, 40, 18), any_axis(random, 40, 18)};  // int32 switches
   if (random.one_in(3)) return {any_axis(random, 9, 3), any_axis(random, 70, 3)};      // full vectors
   if (random.one_in(30)) return {any_axis(random, 4, 2), any_axis(random, 2500, 2)};   // pieces of rows
-  PoolShape shape{any_axis(random, 9, 4), any_axis(random, 9, 4)};
-  if (random.one_in(3)) {  // the usual 2x2
-    for (PoolAxis* axis : {&shape.h, &shape.w}) {
-      axis->input = random.between(2, 40);
-      axis->kernel = axis->stride = 2;
-      axis->padding = 0;
-      axis->dilation = 1;
-      axis->output = axis->input / 2;
-    }
-  }
-  return shape;
+  return {any_axis(random, 9, 4), any_axis(random, 9, 4)};
 }
 
 }  // namespace
@@ -52,6 +55,12 @@ PoolCase any_pool(Random& random) {
   p.layout = any_layout(random, false);
   p.mixed = random.one_in(3);
   p.aligned = random.one_in(2);
+  if (random.one_in(2)) {  // for kernels that take 16 bytes at once
+    p.channels = 8 * random.between(1, 2);
+    p.layout = random.any_of({Layout::kChannelsLast, Layout::kPaddedRows});
+    p.mixed = false;
+    p.aligned = true;
+  }
   const PoolShape& s = p.shape;
   describe(
       "%s (%d, %d, %d, %d) kernel %dx%d stride %d,%d padding %d,%d dilation %d,%d output %dx%d threads %d",
@@ -64,7 +73,7 @@ PoolCase any_pool(Random& random) {
 Tensor PoolCase::tensor(Random& random, DType type, int64_t h, int64_t w, Tensor::Role role) const {
   return Tensor(type, {batch, channels, h, w}, role,
                 mixed ? any_layout(random, role == Tensor::kInput) : layout,
-                aligned ? 0 : random.between(0, 3));
+                aligned && (type == dtype || !random.one_in(4)) ? 0 : random.between(0, 3));
 }
 
 Tensor PoolCase::big(Random& random, Tensor::Role role) const {
@@ -85,10 +94,10 @@ Tensor PoolCase::switches(Random& random, bool bad) const {
     const PoolAxis &h = shape.h, &w = shape.w;
     double at = no_switch;
     if (bad && random.one_in(9)) {
-      at = switch_type == DType::kUInt8
-               ? static_cast<double>(random.between(0, 255))
-               : static_cast<double>(random.any_of(
-                     {random.between(-2147483647 - 1, 2147483647), random.between(-3, shape.cells() + 3)}));
+      const bool small = switch_type == DType::kUInt8;
+      const int64_t anything = small ? random.between(0, 255) : random.between(-2147483647 - 1, 2147483647);
+      const int64_t near = random.between(small ? 0 : -3, shape.cells() - (small ? 1 : -3));
+      at = static_cast<double>(random.any_of({anything, near}));
     } else if (h.first(oh) < h.last(oh) && w.first(ow) < w.last(ow) && !random.one_in(20)) {
       at = static_cast<double>(random.between(h.first(oh), h.last(oh) - 1) * w.kernel +
                                random.between(w.first(ow), w.last(ow) - 1));

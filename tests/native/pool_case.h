@@ -13,7 +13,7 @@ struct PoolCase {
   int threads;
   Layout layout;  // of all tensors
   bool mixed;     // but each of its own
-  bool aligned;   // each begins at a multiple of 16 bytes
+  bool aligned;   // each begins at a multiple of 16 bytes; the switches mostly
 
   // A tensor of the size that is pooled, or of the pooled size.
   Tensor big(Random& random, Tensor::Role role) const;

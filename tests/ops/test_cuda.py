@@ -21,6 +21,7 @@ FORMATS = [torch.contiguous_format, torch.channels_last]
 WINDOWS = [
     ((2, 8, 16, 32), (2, 2, 0, 1, False)),
     ((2, 3, 7, 9), (2, 2, 0, 1, True)),
+    ((2, 3, 7, 32), (2, 2, 0, 1, True)),
     ((3, 16, 13, 11), (3, 2, 1, 1, False)),
     ((1, 5, 14, 15), ((3, 2), (1, 2), 1, 2, False)),
     ((2, 8, 20, 20), (17, 3, 2, 1, False)),
