@@ -69,7 +69,7 @@ struct ImplicitGemm : GemmOutput<T> {
         input(in),
         weights(static_cast<const unsigned char*>(packed)),
         partial(sums),
-        group_channels(padded_channels<T>(tiles)),
+        group_channels(padded_channels<T>(tiles.in_channels)),
         by_tile(tiles.part_terms() + 4) {}
 
   int64_t work() const { return tiles.tiles() * tiles.parts; }
@@ -224,7 +224,7 @@ inline int64_t implicit_gemm_workspace_size(const TensorRef& input, const Tensor
     const GemmTiles tiles(s, transposed, sizeof(T), !channels_innermost(output));
     if (!tiles.serves()) return;
     bytes = tiles.partial_sums() * static_cast<int64_t>(sizeof(float)) + tiles.packed_bytes() +
-            (is_ready<T>(input, tiles) ? 0 : packed_input_bytes<T>(tiles));
+            packed_input_bytes<T>(input, s.groups);
   });
   return (bytes + 7) / 8;
 }
@@ -247,13 +247,7 @@ bool implicit_gemm(const Launch& launch, const TensorRef& input, const TensorRef
       char* const packed = static_cast<char*>(workspace) + tiles.partial_sums() * sizeof(float);
       const PackWeights<T> pack(weight, s, transposed, packed, tiles);
       launch(pack, pack.items.tiles);
-      View<const T> ready(input);
-      if (!is_ready<T>(input, tiles)) {
-        const PackInput<T> pack_input(input, packed + tiles.packed_bytes(), tiles);
-        launch(pack_input, pack_input.items.tiles);
-        const View<T>& p = pack_input.packed;
-        ready = {p.data, p.n, p.c, p.h, p.w};
-      }
+      const View<const T> ready = ready_input<T>(launch, input, s.groups, packed + tiles.packed_bytes());
       const Kernel kernel({bias, output, options, tiles}, ready, packed, partial);
       launch(kernel, kernel.work());
       if (tiles.parts == 1) return;

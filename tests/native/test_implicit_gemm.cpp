@@ -22,6 +22,31 @@ void check(Random& random, const Kernels& kernels, bool transposed) {
 
 }  // namespace
 
+// Several tiles of rows or of columns, several parts, and the bias of either side or of none.
+NATIVE_TEST(implicit_gemm_weight_grad) {
+  ConvCase c = random.one_in(3)   ? any_conv(random, 140, 9)
+               : random.one_in(2) ? any_conv(random, 9, 140)
+                                  : any_conv(random, 0, 0, random.one_in(2));
+  fill_conv(random, c.small);
+  fill_conv(random, c.large);
+  ConvOptions options;
+  options.algorithm = random.any_of({ConvAlgorithm::kImplicitGemm, ConvAlgorithm::kImplicitGemmTF32});
+  const auto side = random.any_of({BiasSide::kNone, BiasSide::kSmall, BiasSide::kLarge});
+  const Tensor& summed = side == BiasSide::kLarge ? c.large : c.small;
+  Tensor bias;
+  if (side != BiasSide::kNone) bias = Tensor(c.dtype, {summed.size(1)}, Tensor::kOutput);
+  choose_device(random);
+  const bool has_bias = weight_bias_grad(c.small, c.large, c.weight, bias, side, c.shape, options.algorithm);
+  expect_implicit_gemm(c.dtype);
+  check_sums(c.weight, weight_grad_sums(c), Tensor(), options, 1, 1);
+  if (!has_bias) return;
+  std::vector<Sum> sums(bias.numel());
+  for (int64_t i = 0; i < summed.numel(); ++i) {
+    sums[i / (summed.size(2) * summed.size(3)) % summed.size(1)].add(summed.flat(i));
+  }
+  check_sums(bias, sums, Tensor(), {}, 1, 1);
+}
+
 NATIVE_TEST(implicit_gemm_conv2d) { check(random, kernels, false); }
 NATIVE_TEST(implicit_gemm_conv_transpose2d) { check(random, kernels, true); }
 
