@@ -20,13 +20,8 @@ void check(Random& random, const Kernels& kernels, bool transposed) {
   expect_implicit_gemm(c.dtype);  // everything so small is served
 }
 
-}  // namespace
-
-// Several tiles of rows or of columns, several parts, and the bias of either side or of none.
-NATIVE_TEST(implicit_gemm_weight_grad) {
-  ConvCase c = random.one_in(3)   ? any_conv(random, 140, 9)
-               : random.one_in(2) ? any_conv(random, 9, 140)
-                                  : any_conv(random, 0, 0, random.one_in(2));
+// With the bias of either side or of none.
+void check_weight_grad(Random& random, ConvCase& c) {
   fill_conv(random, c.small);
   fill_conv(random, c.large);
   ConvOptions options;
@@ -45,6 +40,30 @@ NATIVE_TEST(implicit_gemm_weight_grad) {
     sums[i / (summed.size(2) * summed.size(3)) % summed.size(1)].add(summed.flat(i));
   }
   check_sums(bias, sums, Tensor(), {}, 1, 1);
+}
+
+}  // namespace
+
+// Several tiles of rows or of columns, several parts.
+NATIVE_TEST(implicit_gemm_weight_grad) {
+  ConvCase c = random.one_in(3)   ? any_conv(random, 140, 9)
+               : random.one_in(2) ? any_conv(random, 9, 140)
+                                  : any_conv(random, 0, 0, random.one_in(2));
+  check_weight_grad(random, c);
+}
+
+// Kernels of one cell: pairs of channels may lie side by side in the gradient, and end with half a pair.
+NATIVE_TEST(implicit_gemm_weight_grad_of_one_cell) {
+  ConvCase c;
+  c.dtype = any_float(random);
+  c.threads = 1;
+  c.shape = {2, random.between(1, 2), random.between(1, 12), 1, {3, 3, 1, 1, 0, 1}, {4, 4, 1, 1, 0, 1}};
+  const ConvShape& s = c.shape;
+  c.small = Tensor(c.dtype, {s.batch, s.small_channels, 3, 4}, Tensor::kOutput);
+  c.large = Tensor(c.dtype, {s.batch, s.large_channels, 3, 4}, Tensor::kOutput);
+  c.weight = Tensor(c.dtype, {s.small_channels, s.large_channels, 1, 1}, Tensor::kOutput);
+  describe("%s channels %d <-> %d", name_of(c.dtype), int(s.small_channels), int(s.large_channels));
+  check_weight_grad(random, c);
 }
 
 NATIVE_TEST(implicit_gemm_conv2d) { check(random, kernels, false); }
