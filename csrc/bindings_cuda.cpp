@@ -4,7 +4,6 @@
 #include <pybind11/stl.h>
 
 #include "cuda/kernels.h"
-#include "geometry/conv_tiles.h"
 #include "guard.h"
 #include "tensor_ref_caster.h"
 
@@ -68,6 +67,16 @@ void convolution(const TensorRef& input, const TensorRef& weight, const TensorRe
   Op(in, w, bias, out, shape, options, workspace, stream);
 }
 
+// The shape and the side of a bias, which is that of the sums of the large side's pixels, or of the small.
+std::pair<ConvShape, BiasSide> weight_grad(const TensorRef& small, const TensorRef& large,
+                                           const TensorRef& weight, const TensorRef& bias, bool of_large,
+                                           const Pair& stride, const Pair& padding, const Pair& dilation,
+                                           int64_t groups, int algorithm) {
+  const ConvShape shape = guard::conv_shape(small, large, weight, stride, padding, dilation, groups);
+  guard::epilogue(bias, of_large ? large : small, 0, algorithm);
+  return {shape, !bias ? BiasSide::kNone : of_large ? BiasSide::kLarge : BiasSide::kSmall};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C_cuda, m) {
@@ -99,25 +108,31 @@ PYBIND11_MODULE(_C_cuda, m) {
       no_gil);
   m.def(
       "conv_weight_grad_workspace_size",
-      [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,
-         const Pair& padding, const Pair& dilation, int64_t groups) {
-        const TensorRef w = of_height(grad_weight);
-        return conv_weight_grad_workspace_size(
-            guard::conv_shape(of_height(small), of_height(large), w, stride, padding, dilation, groups),
-            w.dtype);
+      [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+         const TensorRef& grad_bias, bool of_large, const Pair& stride, const Pair& padding,
+         const Pair& dilation, int64_t groups, int algorithm) {
+        const TensorRef s = of_height(small), l = of_height(large), w = of_height(grad_weight);
+        const auto [shape, side] =
+            weight_grad(s, l, w, grad_bias, of_large, stride, padding, dilation, groups, algorithm);
+        return cuda::conv_weight_grad_workspace_size(s, l, w, side, shape,
+                                                     static_cast<ConvAlgorithm>(algorithm));
       },
       no_gil);
+  // Whether grad_bias was computed too: the sums of the large side's pixels, or of the small one's.
   m.def(
       "conv_weight_grad",
-      [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,
-         const Pair& padding, const Pair& dilation, int64_t groups, int algorithm, const TensorRef& workspace,
+      [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+         const TensorRef& grad_bias, bool of_large, const Pair& stride, const Pair& padding,
+         const Pair& dilation, int64_t groups, int algorithm, const TensorRef& workspace,
          const cuda::Stream& stream) {
         const TensorRef s = of_height(small), l = of_height(large), w = of_height(grad_weight);
-        const ConvShape shape = guard::conv_shape(s, l, w, stride, padding, dilation, groups);
-        guard::epilogue({}, w, 0, algorithm);
-        guard::require(guard::are_numbers(workspace, conv_weight_grad_workspace_size(shape, w.dtype), true),
+        const auto [shape, side] =
+            weight_grad(s, l, w, grad_bias, of_large, stride, padding, dilation, groups, algorithm);
+        const auto code = static_cast<ConvAlgorithm>(algorithm);
+        const int64_t doubles = cuda::conv_weight_grad_workspace_size(s, l, w, side, shape, code);
+        guard::require(doubles == 0 || guard::are_numbers(workspace, doubles, true),
                        "a workspace of as many float64 as conv_weight_grad_workspace_size says");
-        cuda::conv_weight_grad(s, l, w, shape, workspace, stream);
+        return cuda::conv_weight_grad(s, l, w, grad_bias, side, shape, code, workspace, stream);
       },
       no_gil);
 

@@ -19,8 +19,8 @@ struct ConvOptions {
       nullptr;  // what conv_transform_weights made of the weight, if the caller keeps it
 };
 
-inline bool is_implicit_gemm(const ConvOptions& o) {
-  return o.algorithm == ConvAlgorithm::kImplicitGemm || o.algorithm == ConvAlgorithm::kImplicitGemmTF32;
+inline bool is_implicit_gemm(ConvAlgorithm a) {
+  return a == ConvAlgorithm::kImplicitGemm || a == ConvAlgorithm::kImplicitGemmTF32;
 }
 
 }  // namespace deconvkit

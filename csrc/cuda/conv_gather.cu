@@ -9,7 +9,7 @@ namespace {
 void convolution(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                  const TensorRef& output, const ConvShape& shape, const ConvOptions& options, bool transposed,
                  const TensorRef& workspace, const Stream& stream) {
-  if (is_implicit_gemm(options) &&
+  if (is_implicit_gemm(options.algorithm) &&
       implicit_gemm(input, weight, bias, output, shape, options, transposed, workspace, stream)) {
     return;
   }

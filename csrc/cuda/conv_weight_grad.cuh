@@ -6,8 +6,7 @@
 // and the numbers alone. Floor: 2 operations for each product, on the plain units.
 #pragma once
 #include "cuda/product.cuh"
-#include "cuda/view.cuh"
-#include "geometry/launch_plan.h"
+#include "cuda/sum_parts.cuh"
 
 namespace deconvkit::cuda {
 
@@ -104,35 +103,6 @@ struct ConvWeightGrad {
   }
 };
 
-// The parts' sums of each number of the gradient, added in order.
-template <class T>
-struct SumParts {
-  static constexpr int kThreads = RowTiles::kThreads;
-  using Shared = Empty;
-  using Own = Empty;
-
-  const Compute<T>* workspace;
-  View<T> grad;
-  WeightGradTiles tiles;
-  RowTiles items;
-
-  DECONVKIT_HD int64_t steps(int64_t, int64_t) const { return 1; }
-
-  DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
-    for (int64_t tile = place.block; tile < items.tiles(); tile += place.blocks) {
-      const RowTiles::Item item = items.item(tile, place.thread);
-      if (!item.valid) continue;
-      const int64_t i = item.column;
-      Compute<T> sum = workspace[i];
-      for (int64_t part = 1; part < tiles.parts; ++part) sum += workspace[part * tiles.numel() + i];
-      const int64_t kw = i % tiles.w.kernel, rest = i / tiles.w.kernel;
-      const int64_t kh = rest % tiles.h.kernel, channels = rest / tiles.h.kernel;
-      store(grad.at(channels / tiles.large_channels, channels % tiles.large_channels, kh, kw),
-            narrow<T>(sum));
-    }
-  }
-};
-
 // `workspace` has room for conv_weight_grad_workspace_size() doubles.
 template <class Launch>
 void conv_weight_grad(const Launch& launch, const TensorRef& small, const TensorRef& large,
@@ -143,8 +113,9 @@ void conv_weight_grad(const Launch& launch, const TensorRef& small, const Tensor
     const ConvWeightGrad<T> kernel(small, large, grad, s, workspace);
     launch(kernel, kernel.tiles.tiles());
     if (kernel.tiles.parts == 1) return;
-    const RowTiles items(1, kernel.tiles.numel());
-    launch(SumParts<T>{kernel.workspace, View<T>(grad), kernel.tiles, items}, items.tiles());
+    const int64_t cells = s.h.kernel * s.w.kernel;
+    sum_parts<T>(launch, {kernel.workspace, s.group_large() * cells, cells, s.w.kernel, 1},
+                 kernel.tiles.parts, kernel.tiles.numel(), grad);
   });
 }
 

@@ -6,7 +6,8 @@ namespace deconvkit::cuda {
 
 int64_t conv_workspace_size(const TensorRef& input, const TensorRef& output, const ConvShape& shape,
                             const ConvOptions& options, bool transposed) {
-  return is_implicit_gemm(options) ? implicit_gemm_workspace_size(input, output, shape, transposed) : 0;
+  return is_implicit_gemm(options.algorithm) ? implicit_gemm_workspace_size(input, output, shape, transposed)
+                                             : 0;
 }
 
 bool implicit_gemm(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,

@@ -1,6 +1,6 @@
-// What an implicit GEMM reads, in the order in which it reads it (geometry/implicit_gemm.h): the weights by
-// (sheet, term, column, channel), and an input whose channels do not lie side by side, 16 bytes of them
-// aligned, as (image, h, w, group, channel). Channels that fill up 16 bytes, and columns that fill up a tile,
+// What implicit GEMMs read, in the order in which they read it: the weights by (sheet, term, column, channel)
+// (geometry/implicit_gemm.h), and an input whose channels do not lie side by side, 16 bytes of them aligned,
+// as (image, h, w, group, channel). Channels that fill up 16 bytes, and columns that fill up a tile,
 // are zeros. Floor: a read and a write of either.
 #pragma once
 #include "cuda/number.cuh"
@@ -18,19 +18,22 @@ inline void for_gemm_dtype(DType dtype, F&& f) {
   return f(Type<float>{});
 }
 
-// The input's channels of a group, filled up to 16 bytes.
+// Channels of a group, filled up to 16 bytes.
 template <class T>
-DECONVKIT_INLINE int64_t padded_channels(const GemmTiles& t) {
-  return (t.in_channels + kVector<T> - 1) / kVector<T> * kVector<T>;
+constexpr int64_t padded_channels(int64_t channels) {
+  return (channels + kVector<T> - 1) / kVector<T> * kVector<T>;
 }
-// Whether the kernel can read the input where it lies.
+// Whether the kernels can read the input where it lies.
 template <class T>
-bool is_ready(const TensorRef& input, const GemmTiles& t) {
-  return t.in_channels % kVector<T> == 0 && groups_along(input, 1, kVector<T>, sizeof(T));
+bool is_ready(const TensorRef& input, int64_t groups) {
+  return input.size[1] / groups % kVector<T> == 0 && groups_along(input, 1, kVector<T>, sizeof(T));
 }
+// Bytes of workspace that ready_input() takes.
 template <class T>
-int64_t packed_input_bytes(const GemmTiles& t) {
-  return t.batch * t.h.in * t.w.in * t.groups * padded_channels<T>(t) * static_cast<int64_t>(sizeof(T));
+int64_t packed_input_bytes(const TensorRef& input, int64_t groups) {
+  if (is_ready<T>(input, groups)) return 0;
+  return input.size[0] * input.size[2] * input.size[3] * groups * padded_channels<T>(input.size[1] / groups) *
+         static_cast<int64_t>(sizeof(T));
 }
 
 // An item is 16 bytes of channels of a column: a thread reads all kernel cells of their weights, which are
@@ -93,13 +96,8 @@ struct PackInput : OneStep {
   Items items;       // (image, group and 16 bytes of channels, h, w)
   Divisor by_pieces;
 
-  PackInput(const TensorRef& in, void* to, const GemmTiles& t)
-      : input(in),
-        packed(static_cast<T*>(to), t.h.in * t.w.in * t.groups * padded_channels<T>(t), 1,
-               t.w.in * t.groups * padded_channels<T>(t), t.groups * padded_channels<T>(t)),
-        channels(t.in_channels),
-        items(t.batch, t.groups * padded_channels<T>(t) / kVector<T>, t.h.in, t.w.in, false, 1),
-        by_pieces(padded_channels<T>(t) / kVector<T>) {}
+  PackInput(const TensorRef& in, void* to, int64_t groups)
+      : PackInput(in, to, in.size[1] / groups, groups * padded_channels<T>(in.size[1] / groups)) {}
 
   DECONVKIT_HD void step(int64_t, const Place& place, Empty&, Empty&) const {
     for_items(items, place, [&](const Items::Item& i) {
@@ -112,6 +110,24 @@ struct PackInput : OneStep {
       store(packed.at(i.n, i.c * kVector<T>, i.h, i.w), all);
     });
   }
+
+ private:
+  PackInput(const TensorRef& in, void* to, int64_t group, int64_t all)
+      : input(in),
+        packed(static_cast<T*>(to), in.size[2] * in.size[3] * all, 1, in.size[3] * all, all),
+        channels(group),
+        items(in.size[0], all / kVector<T>, in.size[2], in.size[3], false, 1),
+        by_pieces(padded_channels<T>(group) / kVector<T>) {}
 };
+
+// The input where the kernels can read it: where it lies, or packed into the workspace.
+template <class T, class Launch>
+View<const T> ready_input(const Launch& launch, const TensorRef& input, int64_t groups, void* workspace) {
+  if (is_ready<T>(input, groups)) return View<const T>(input);
+  const PackInput<T> pack(input, workspace, groups);
+  launch(pack, pack.items.tiles);
+  const View<T>& p = pack.packed;
+  return {p.data, p.n, p.c, p.h, p.w};
+}
 
 }  // namespace deconvkit::cuda

@@ -6,6 +6,7 @@
 #include "cuda/device.h"
 #include "geometry/conv_shape.h"
 #include "geometry/pool_shape.h"
+#include "geometry/weight_grad_gemm.h"
 #include "tensor_ref.h"
 
 namespace deconvkit::cuda {
@@ -34,8 +35,8 @@ void sparse_sigmoid_backward(const TensorRef& grad_activations, const TensorRef&
                              const TensorRef& grad_penalty, const TensorRef& grad_z, const Stream& stream);
 
 // The convolution family: contracts as in cpu/kernels.h. Implicit GEMMs run where they serve, which
-// implicit_gemm() returns (implicit_gemm.cuh); all else is the direct sum. workspace: as many doubles as
-// conv_workspace_size() and conv_weight_grad_workspace_size() (geometry/conv_tiles.h) say.
+// implicit_gemm() and weight_grad_gemm() return; all else is the direct sum. workspace: as many doubles as
+// conv_workspace_size() and conv_weight_grad_workspace_size() say.
 int64_t conv_workspace_size(const TensorRef& input, const TensorRef& output, const ConvShape& shape,
                             const ConvOptions& options, bool transposed);
 bool implicit_gemm(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
@@ -47,7 +48,15 @@ void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const Ten
 void conv2d(const TensorRef& input, const TensorRef& weight, const TensorRef& bias, const TensorRef& output,
             const ConvShape& shape, const ConvOptions& options, const TensorRef& workspace,
             const Stream& stream);
-void conv_weight_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
-                      const ConvShape& shape, const TensorRef& workspace, const Stream& stream);
+int64_t conv_weight_grad_workspace_size(const TensorRef& small, const TensorRef& large,
+                                        const TensorRef& grad_weight, BiasSide side, const ConvShape& shape,
+                                        ConvAlgorithm algorithm);
+bool weight_grad_gemm(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+                      const TensorRef& grad_bias, BiasSide side, const ConvShape& shape,
+                      ConvAlgorithm algorithm, const TensorRef& workspace, const Stream& stream);
+// Whether it computed grad_bias too, the sum over the pixels of the side that is named: implicit GEMMs do.
+bool conv_weight_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+                      const TensorRef& grad_bias, BiasSide side, const ConvShape& shape,
+                      ConvAlgorithm algorithm, const TensorRef& workspace, const Stream& stream);
 
 }  // namespace deconvkit::cuda

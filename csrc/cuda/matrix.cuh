@@ -1,8 +1,9 @@
 // The tensor core's matrix product, and the loads that deal its operands out to the lanes of a warp.
 //
 // A warp multiplies 16 rows by 8 columns over 32 bytes of depth: m16n8k16 of bfloat16 and float16, m16n8k8 of
-// TF32, all with sums in float32. Both operands lie in shared memory with the depth innermost, so that 16
-// bytes of a row are a row of the 8x8 matrices that ldmatrix deals out, whatever the type.
+// TF32, all with sums in float32. Where both operands lie in shared memory with the depth innermost, 16 bytes
+// of a row are a row of the 8x8 matrices that ldmatrix deals out, whatever the type; where rows and columns
+// are innermost, the load turns them, for TF32 number by number.
 //
 // On the GPU every lane runs this code for itself. On the CPU lane 0 runs it for all 32: what a lane holds is
 // an array of kLanes, and multiply() is the instruction's definition.
@@ -53,6 +54,39 @@ DECONVKIT_INLINE void load_matrices(Fragment (&to)[kLanes], [[maybe_unused]] int
     }
   }
 #endif
+}
+
+// The same of matrices that lie turned, for the product of T: row(l) is where line l % 8 of the depth lies,
+// of matrix l / 8. Such a matrix is 8 rows (or columns) by 16 bytes of depth: of float32, 4 lines of 8.
+template <class T, class Row>
+DECONVKIT_INLINE void load_turned(Fragment (&to)[kLanes], [[maybe_unused]] int32_t thread, Row&& row) {
+  if constexpr (sizeof(T) == 4) {
+    DECONVKIT_UNROLL
+    for (int l = 0; l < kLanes; ++l) {
+      const int lane = kLanes == 1 ? thread % kWarpLanes : l;
+      DECONVKIT_UNROLL
+      for (int m = 0; m < 4; ++m) {
+        to[l].at[m] = reinterpret_cast<const uint32_t*>(row(8 * m + lane % 4))[lane / 4];
+      }
+    }
+  } else {
+#ifdef __CUDA_ARCH__
+    const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(row(thread % kWarpLanes)));
+    uint32_t* const x = to[0].at;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                 : "r"(at));
+#else
+    for (int l = 0; l < kLanes; ++l) {
+      for (int m = 0; m < 4; ++m) {
+        for (int i = 0; i < 2; ++i) {
+          const auto* const line = static_cast<const unsigned char*>(row(8 * m + l % 4 * 2 + i));
+          memcpy(reinterpret_cast<unsigned char*>(&to[l].at[m]) + 2 * i, line + 2 * (l / 4), 2);
+        }
+      }
+    }
+#endif
+  }
 }
 
 #ifndef __CUDA_ARCH__

@@ -175,7 +175,7 @@ struct WeightGradTiles : ProductTile {
 };
 
 // Doubles of workspace that the weight gradient's parts take.
-inline int64_t conv_weight_grad_workspace_size(const ConvShape& s, DType dtype) {
+inline int64_t plain_weight_grad_workspace_size(const ConvShape& s, DType dtype) {
   const int64_t numbers = WeightGradTiles(s).workspace();
   return dtype == DType::kFloat64 ? numbers : (numbers + 1) / 2;
 }

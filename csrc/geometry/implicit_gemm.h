@@ -9,8 +9,9 @@
 // Columns are output channels of one phase (a sheet), or, where the phases are folded, of all phases: then
 // the taps are those of all phases together, with zeros for weights that a phase lacks.
 //
-// The terms of a row and column, each of kDepthBytes of channels: for each source phase, block of channels
-// and tap. Taps that a phase lacks are empty terms.
+// The terms of a row and column, each of kDepthBytes of channels: for each source phase and block of channels
+// (a round: what one halo serves) each tap. Taps that a phase lacks are empty terms. Where tiles are few, the
+// rounds are split into parts, whose sums are added in order.
 #pragma once
 #include <cstdint>
 
@@ -119,6 +120,8 @@ struct GemmTiles {
   static constexpr int32_t kHaloRows = 576;   // of shared memory, kDepthBytes each, for halos in flight
   static constexpr int64_t kFewChannels = 8;  // phases are folded up to so many
   static constexpr int32_t kNarrow = 16, kMiddle = 64, kWide = 128;  // columns of a tile
+  static constexpr int64_t kBlocksWanted = 256;  // parts make at most so many where tiles are fewer
+  static constexpr int64_t kPartTerms = 16;      // of a part, at least
 
   int64_t batch, groups, in_channels, out_channels;  // channels of a group
   GemmAxis h, w;
@@ -129,6 +132,7 @@ struct GemmTiles {
   int32_t halo_h = 0, halo_w = 0, halos = 2;             // cells of an image's halo; halos in flight
   int64_t channel_blocks, terms, column_tiles = 0;
   int64_t tiles_n = 0, tiles_h = 0, tiles_w = 0;
+  int64_t parts = 1, part_rounds = 0;  // rounds of a part; the last may have fewer
 
   GemmTiles(const ConvShape& s, bool transposed, int32_t element_bytes, bool output_channels_first)
       : batch(s.batch),
@@ -147,7 +151,7 @@ struct GemmTiles {
       h.fold();
       w.fold();
     }
-    terms = h.sources() * w.sources() * channel_blocks * taps();
+    terms = rounds() * taps();
     columns_of_tile = best_columns(element_bytes);
     column_tiles = (columns() + columns_of_tile - 1) / columns_of_tile;
     choose_box();
@@ -155,6 +159,18 @@ struct GemmTiles {
     tiles_n = (batch + tile_n - 1) / tile_n;
     tiles_h = (h.cells + tile_h() - 1) / tile_h();
     tiles_w = (w.cells + tile_w() - 1) / tile_w();
+    const int64_t wanted = parts_of(tiles(), rounds(), taps());
+    part_rounds = (rounds() + wanted - 1) / wanted;
+    parts = (rounds() + part_rounds - 1) / part_rounds;
+  }
+
+  // Into how many parts so many tiles of so many rounds are split at most. Of the shape alone, so that
+  // results are the same on every GPU.
+  static constexpr int64_t parts_of(int64_t tiles, int64_t rounds, int32_t taps) {
+    int64_t most = tiles > 0 ? kBlocksWanted / tiles : 1;
+    if (most > rounds * taps / kPartTerms) most = rounds * taps / kPartTerms;
+    if (most > rounds) most = rounds;
+    return most < 1 ? 1 : most;
   }
 
   // Whether the shape is one for this algorithm: at most 32 phases an axis, and taps so near to each other
@@ -169,15 +185,23 @@ struct GemmTiles {
   DECONVKIT_HD int64_t sheets() const { return groups * h.sheets() * w.sheets(); }
   DECONVKIT_HD int64_t pixel_tiles() const { return tiles_n * tiles_h * tiles_w; }
   DECONVKIT_HD int64_t tiles() const { return pixel_tiles() * sheets() * column_tiles; }
+  DECONVKIT_HD int64_t rounds() const { return h.sources() * w.sources() * channel_blocks; }
+  DECONVKIT_HD int64_t part_terms() const { return part_rounds * taps(); }
+  // Floats of the parts' sums: (part, tile, row, column).
+  DECONVKIT_HD int64_t partial_sums() const {
+    return parts > 1 ? parts * tiles() * kRows * columns_of_tile : 0;
+  }
   // Columns of a sheet, with those that fill the last tile.
   DECONVKIT_HD int64_t packed_columns() const { return column_tiles * columns_of_tile; }
   // Bytes of the packed weights: (group and sheet, term, column, channel).
   DECONVKIT_HD int64_t packed_bytes() const { return sheets() * terms * packed_columns() * kDepthBytes; }
 
-  // Neighbouring tiles are of the same pixels: all columns of all sheets.
+  // Neighbouring tiles are of the same pixels: all columns of all sheets. Tiles of the next part follow those
+  // of one: there are tiles() · parts.
   struct Tile {
     int64_t n, h, w, column;                 // the first
     int64_t sheet, group, sheet_h, sheet_w;  // sheet: among those of all groups
+    int64_t part;
   };
   DECONVKIT_HD Tile tile(int64_t i) const {
     Tile t{};
@@ -191,7 +215,9 @@ struct GemmTiles {
     t.w = i % tiles_w * tile_w();
     i /= tiles_w;
     t.h = i % tiles_h * tile_h();
-    t.n = i / tiles_h * tile_n;
+    i /= tiles_h;
+    t.n = i % tiles_n * tile_n;
+    t.part = i / tiles_n;
     return t;
   }
 
@@ -236,6 +262,16 @@ struct GemmTiles {
   struct Term {
     int32_t source_h, source_w, block, tap_h, tap_w;
   };
+  DECONVKIT_HD Term first_term(int64_t part) const {
+    const int64_t round = part * part_rounds, source = round / channel_blocks;
+    return {static_cast<int32_t>(source / w.sources()), static_cast<int32_t>(source % w.sources()),
+            static_cast<int32_t>(round - source * channel_blocks), 0, 0};
+  }
+  // How many terms a part has.
+  DECONVKIT_HD int64_t terms_of(int64_t part) const {
+    const int64_t left = terms - part * part_terms();
+    return left < part_terms() ? left : part_terms();
+  }
   DECONVKIT_HD void advance(Term& t) const {
     if (++t.tap_w < w.most_taps) return;
     t.tap_w = 0;

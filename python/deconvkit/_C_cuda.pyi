@@ -56,12 +56,23 @@ def conv_workspace_size(
     algorithm: int,
 ) -> int: ...
 def conv_weight_grad_workspace_size(
-    small: Ref, large: Ref, grad_weight: Ref, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    small: Ref,
+    large: Ref,
+    grad_weight: Ref,
+    grad_bias: Ref | None,
+    of_large: bool,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    algorithm: int,
 ) -> int: ...
 def conv_weight_grad(
     small: Ref,
     large: Ref,
     grad_weight: Ref,
+    grad_bias: Ref | None,
+    of_large: bool,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
@@ -69,7 +80,7 @@ def conv_weight_grad(
     algorithm: int,
     workspace: Ref | None,
     stream: Stream,
-) -> None: ...
+) -> bool: ...
 def max_pool2d_with_switches(
     input: Ref,
     output: Ref,

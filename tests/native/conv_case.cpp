@@ -20,11 +20,10 @@ ConvAxis any_axis(Random& random, int64_t largest) {
 
 }  // namespace
 
-ConvCase any_conv(Random& random, int64_t most_small, int64_t most_large) {
+ConvCase any_conv(Random& random, int64_t most_small, int64_t most_large, bool many_pixels) {
   ConvCase c;
   ConvShape& s = c.shape;
-  const bool large =
-      most_small == 0 && random.one_in(20);  // more pixels than one part of a weight gradient takes
+  const bool large = many_pixels || (most_small == 0 && random.one_in(20));
   s.batch = large ? 3 : random.between(0, 3);
   s.groups = random.one_in(3) ? random.between(2, 3) : 1;
   if (most_small == 1 && most_large == 1) {
@@ -109,7 +108,7 @@ void check_sums(const Tensor& got, const std::vector<Sum>& sums, const Tensor& b
   EXPECT(got.intact(), "wrote outside the output");
   const double rounding = got.dtype() == DType::kFloat64 ? 0x1p-53 : 0x1p-24;  // of the accumulator
   // Of products that round their float32 operands: to 11 bits, or to twice as many.
-  const bool rounds = got.dtype() == DType::kFloat32 && is_implicit_gemm(options);
+  const bool rounds = got.dtype() == DType::kFloat32 && is_implicit_gemm(options.algorithm);
   const double product = !rounds                                                 ? 0
                          : options.algorithm == ConvAlgorithm::kImplicitGemmTF32 ? 0x1.01p-10
                                                                                  : 0x1p-20;
@@ -133,6 +132,18 @@ void check_sums(const Tensor& got, const std::vector<Sum>& sums, const Tensor& b
     EXPECT(same(got.flat(i), expected) || std::fabs(got.flat(i) - expected) <= tolerance,
            "element %d: expected %.9g +- %.1g, got %.9g", int(i), expected, tolerance, got.flat(i));
   }
+}
+
+std::vector<Sum> weight_grad_sums(const ConvCase& c) {
+  const ConvShape& s = c.shape;
+  const int64_t group = s.large_channels / s.groups;
+  std::vector<Sum> sums(c.weight.numel());
+  for_each_product(s, [&](int64_t n, int64_t sc, int64_t lc, int64_t ih, int64_t iw, int64_t lh, int64_t lw,
+                          int64_t kh, int64_t kw) {
+    sums[((sc * group + lc % group) * s.h.kernel + kh) * s.w.kernel + kw].add(c.small.get({n, sc, ih, iw}) *
+                                                                              c.large.get({n, lc, lh, lw}));
+  });
+  return sums;
 }
 
 void check_convolution(Random& random, const Kernels& kernels, bool transposed, ConvCase& c,

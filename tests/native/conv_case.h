@@ -1,5 +1,6 @@
 // A random problem of the convolution family and its naive answer, shared by the tests of its three kernels.
 #pragma once
+#include "geometry/weight_grad_gemm.h"
 #include "harness.h"
 
 namespace deconvkit::testing {
@@ -12,8 +13,8 @@ struct ConvCase {
 };
 
 // Channels of a group: at most so many on the small and the large side; few of either unless told. Where
-// both are 1, there are many groups.
-ConvCase any_conv(Random& random, int64_t most_small = 0, int64_t most_large = 0);
+// both are 1, there are many groups. Many pixels: more than one part of a weight gradient takes.
+ConvCase any_conv(Random& random, int64_t most_small = 0, int64_t most_large = 0, bool many_pixels = false);
 
 // Fills the tensor that a kernel is about to read.
 void fill_conv(Random& random, Tensor& tensor);
@@ -28,6 +29,9 @@ double activated(double x, const ConvOptions& options);
 // next calls, and fails unless the last one was an implicit GEMM there, or the type has none.
 void choose_device(Random& random);
 void expect_implicit_gemm(DType dtype);
+// There, the gradients of a weight and of the bias of one side; returns whether the latter was computed.
+bool weight_bias_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+                      const TensorRef& grad_bias, BiasSide side, const ConvShape& s, ConvAlgorithm algorithm);
 
 // What a sum of products comes to, and the sum of their magnitudes, which bounds rounding errors.
 struct Sum {
@@ -64,6 +68,9 @@ void for_each_product(const ConvShape& s, F&& f) {
 // Compares a result, row-major, with its sums.
 void check_sums(const Tensor& got, const std::vector<Sum>& sums, const Tensor& bias,
                 const ConvOptions& options, int64_t channel_stride, int64_t channels);
+
+// The sums of a weight gradient, row-major.
+std::vector<Sum> weight_grad_sums(const ConvCase& c);
 
 // Fills a case's operands, runs a convolution and compares it with the sums of its products.
 void check_convolution(Random& random, const Kernels& kernels, bool transposed, ConvCase& c,

@@ -6,7 +6,6 @@
 
 #include "conv_case.h"
 #include "cuda/kernels.h"
-#include "geometry/conv_tiles.h"
 #include "runner.h"
 
 namespace deconvkit::testing {
@@ -69,9 +68,8 @@ void convolution(const TensorRef& input, const TensorRef& weight, const TensorRe
 }
 
 void conv_weight_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad,
-                      const ConvShape& s, ConvAlgorithm, int) {
-  const Workspace w(conv_weight_grad_workspace_size(s, grad.dtype));
-  cuda::conv_weight_grad(OnDevice(small), OnDevice(large), OnDevice(grad), s, OnDevice(w.ref), {});
+                      const ConvShape& s, ConvAlgorithm algorithm, int) {
+  weight_bias_grad(small, large, grad, {}, BiasSide::kNone, s, algorithm);
 }
 
 // There is no Winograd: every call is the direct sum.
@@ -128,6 +126,14 @@ Kernels on_device() {
 // There is one device, and it tells by its results alone.
 void choose_device(Random&) {}
 void expect_implicit_gemm(DType) {}
+
+bool weight_bias_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+                      const TensorRef& grad_bias, BiasSide side, const ConvShape& s,
+                      ConvAlgorithm algorithm) {
+  const OnDevice a(small), b(large), weight(grad_weight), bias(grad_bias);
+  const Workspace w(cuda::conv_weight_grad_workspace_size(a, b, weight, side, s, algorithm));
+  return cuda::conv_weight_grad(a, b, weight, bias, side, s, algorithm, OnDevice(w.ref), {});
+}
 
 }  // namespace deconvkit::testing
 

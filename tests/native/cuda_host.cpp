@@ -55,7 +55,7 @@ namespace {
 template <bool Transposed>
 void convolution(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                  const TensorRef& output, const ConvShape& s, const ConvOptions& options, int) {
-  if (is_implicit_gemm(options) &&
+  if (is_implicit_gemm(options.algorithm) &&
       implicit_gemm_on_host(input, weight, bias, output, s, options, Transposed)) {
     return;
   }
@@ -68,7 +68,7 @@ void convolution(const TensorRef& input, const TensorRef& weight, const TensorRe
 
 void conv_weight_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad,
                       const ConvShape& s, ConvAlgorithm, int) {
-  std::vector<double> workspace(conv_weight_grad_workspace_size(s, grad.dtype), NAN);
+  std::vector<double> workspace(plain_weight_grad_workspace_size(s, grad.dtype), NAN);
   forget_stores();
   cuda::conv_weight_grad(HostLauncher{}, small, large, grad, s, workspace.data());
   expect_stored_once({&grad}, workspace);

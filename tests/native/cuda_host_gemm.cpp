@@ -1,5 +1,6 @@
-// The implicit GEMMs of cuda_host.h, and the asynchronous copies that they make.
+// The implicit GEMMs of cuda_host.h and conv_case.h, and the asynchronous copies that they make.
 #include "conv_case.h"
+#include "cuda/conv_weight_grad_gemm.cuh"
 #include "cuda/implicit_gemm.cuh"
 #include "cuda_host.h"
 
@@ -71,6 +72,22 @@ bool implicit_gemm_on_host(const TensorRef& input, const TensorRef& weight, cons
                                              transposed, workspace.data());
   if (implicit_gemm_served) expect_stored_once({&output}, workspace);
   return implicit_gemm_served;
+}
+
+bool weight_bias_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
+                      const TensorRef& grad_bias, BiasSide side, const ConvShape& s,
+                      ConvAlgorithm algorithm) {
+  std::vector<double> workspace(cuda::weight_grad_gemm_workspace_size(small, large, grad_weight, side, s),
+                                NAN);
+  forget_stores();
+  implicit_gemm_served = cuda::weight_grad_gemm(HostLauncher{}, small, large, grad_weight, grad_bias, side, s,
+                                                algorithm, workspace.data());
+  if (implicit_gemm_served) {
+    expect_stored_once({&grad_weight, &grad_bias}, workspace);
+    return side != BiasSide::kNone;
+  }
+  cuda_on_host().conv_weight_grad(small, large, grad_weight, s, ConvAlgorithm::kDirect, 1);
+  return false;
 }
 
 }  // namespace testing

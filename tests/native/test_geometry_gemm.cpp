@@ -1,6 +1,7 @@
 // The tiles of csrc/geometry/implicit_gemm.h over many small shapes: every output is a row and column of one
-// tile, once; its terms are exactly the products of the definition (geometry/conv_shape.h), each once; and
-// what a tap reads lies in the halo where the tile's walk looks for it. Large shapes by samples.
+// tile, once in each part; the parts' terms are exactly the products of the definition
+// (geometry/conv_shape.h), each once; and what a tap reads lies in the halo where the tile's walk looks for
+// it. Large shapes by samples.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -22,7 +23,7 @@ namespace {
       (long long)(s).groups, (long long)(s).w.small, (long long)(s).w.large, (long long)(s).w.kernel, \
       (long long)(s).w.stride, (long long)(s).w.padding, (long long)(s).w.dilation
 
-int64_t served = 0, folded = 0, asked = 0;
+int64_t served = 0, folded = 0, split = 0, asked = 0;
 
 // A number for a product of one (image, output channel): output, input and kernel cell.
 int64_t key(const ConvShape& s, int64_t oy, int64_t ox, int64_t iy, int64_t ix, int64_t kh, int64_t kw) {
@@ -50,15 +51,18 @@ void check(const ConvShape& s, bool transposed, int32_t bytes, bool channels_fir
   if (!t.serves()) return;
   ++served;
   folded += t.h.folded;
+  split += t.parts > 1;
   EXPECT(t.halo() * t.halos <= GemmTiles::kHaloRows && t.tile_n * t.tile_h() * t.tile_w() <= GemmTiles::kRows,
          SHAPE, SHAPE_ARGS(s));
   const std::vector<int64_t> wanted = products(s, transposed);
   const int64_t channels = t.groups * t.out_channels, outputs = t.h.out * t.w.out;
   std::vector<std::vector<int64_t>> got(s.batch * channels);
   std::vector<int> stored(s.batch * channels * outputs);
-  for (int64_t i = 0; i < t.tiles(); ++i) {
+  for (int64_t i = 0; i < t.tiles() * t.parts; ++i) {
     const GemmTiles::Tile tile = t.tile(i);
-    EXPECT(tile.sheet < t.sheets() && tile.column < t.packed_columns(), SHAPE, SHAPE_ARGS(s));
+    EXPECT(tile.sheet < t.sheets() && tile.column < t.packed_columns() && tile.part == i / t.tiles() &&
+               t.terms_of(tile.part) > 0,
+           SHAPE, SHAPE_ARGS(s));
     for (int32_t row = 0; row < GemmTiles::kRows; ++row) {
       const GemmTiles::Cell c = t.cell_of_row(row);
       const int64_t n = tile.n + c.n, qh = tile.h + c.h, qw = tile.w + c.w;
@@ -72,8 +76,8 @@ void check(const ConvShape& s, bool transposed, int32_t bytes, bool channels_fir
         if (oy >= t.h.out || ox >= t.w.out) continue;
         const int64_t image = n * channels + tile.group * t.out_channels + column.channel;
         ++stored[image * outputs + oy * t.w.out + ox];
-        GemmTiles::Term term{};
-        for (int64_t k = 0; k < t.terms; ++k, t.advance(term)) {
+        GemmTiles::Term term = t.first_term(tile.part);
+        for (int64_t k = 0; k < t.terms_of(tile.part); ++k, t.advance(term)) {
           EXPECT(
               term.source_h < t.h.sources() && term.source_w < t.w.sources() && term.block < t.channel_blocks,
               SHAPE, SHAPE_ARGS(s));
@@ -95,12 +99,18 @@ void check(const ConvShape& s, bool transposed, int32_t bytes, bool channels_fir
           EXPECT(kh < s.h.kernel && kw < s.w.kernel, SHAPE, SHAPE_ARGS(s));
           got[image].push_back(key(s, oy, ox, y, x, kh, kw));
         }
-        EXPECT(term.source_h == t.h.sources() && term.tap_w == 0 && term.tap_h == 0, SHAPE, SHAPE_ARGS(s));
+        const GemmTiles::Term next = t.first_term(tile.part + 1);
+        const bool last = tile.part + 1 == t.parts;
+        EXPECT(term.tap_w == 0 && term.tap_h == 0 &&
+                   (last ? term.source_h == t.h.sources()
+                         : term.source_h == next.source_h && term.source_w == next.source_w &&
+                               term.block == next.block),
+               SHAPE, SHAPE_ARGS(s));
       }
     }
   }
   for (const int times : stored)
-    EXPECT(times == 1, "an output stored %d times: " SHAPE, times, SHAPE_ARGS(s));
+    EXPECT(times == t.parts, "an output stored %d times: " SHAPE, times, SHAPE_ARGS(s));
   for (std::vector<int64_t>& image : got) {
     std::sort(image.begin(), image.end());
     EXPECT(image == wanted, "%lld products, %lld wanted: " SHAPE, (long long)image.size(),
@@ -214,6 +224,33 @@ void known_layers() {
          "a side of 2^31");
 }
 
+// Parts where tiles are few, by the shape alone.
+void parts() {
+  for (int64_t tiles = 0; tiles <= 300; ++tiles)
+    for (int64_t rounds = 1; rounds <= 70; ++rounds)
+      for (const int32_t taps : {1, 4, 9, 25, 100}) {
+        const int64_t parts = GemmTiles::parts_of(tiles, rounds, taps);
+        EXPECT(parts >= 1 && parts <= rounds, "parts of %lld tiles, %lld rounds", (long long)tiles,
+               (long long)rounds);
+        EXPECT(parts == 1 || (parts * tiles <= 256 && parts * 16 <= rounds * taps),
+               "%lld parts of %lld tiles, %lld rounds of %d taps", (long long)parts, (long long)tiles,
+               (long long)rounds, taps);
+      }
+  EXPECT(GemmTiles::parts_of(128, 32, 4) == 2 && GemmTiles::parts_of(129, 32, 4) == 1, "129 tiles");
+  // DCGAN's first layers, batch 16 and 1: nearly a block for each of 256, and as many as there are rounds.
+  const GemmTiles few(square(16, 1024, 512, {4, 8, 5, 2, 2, 1}), true, 2, false);
+  EXPECT(few.tiles() == 32 && few.rounds() == 32 && few.parts == 8 && few.part_terms() == 36, "batch 16");
+  const GemmTiles one(square(1, 1024, 512, {4, 8, 5, 2, 2, 1}), true, 2, false);
+  EXPECT(one.tiles() == 16 && one.parts == 16 && one.partial_sums() == 16 * 16 * 128 * 128, "batch 1");
+  const GemmTiles vgg(square(1, 512, 512, {14, 14, 3, 1, 1, 1}), false, 2, false);
+  EXPECT(vgg.tiles() == 8 && vgg.parts == 8 && vgg.part_rounds == 2, "14x14");
+  const GemmTiles uneven(square(1, 16, 7 * 32, {4, 4, 3, 1, 1, 1}), false, 2, false);
+  EXPECT(uneven.rounds() == 7 && uneven.parts == 3 && uneven.terms_of(1) == 27 && uneven.terms_of(2) == 9,
+         "3, 3 and 1 rounds");
+  const GemmTiles many(square(128, 1024, 512, {4, 8, 5, 2, 2, 1}), true, 2, false);
+  EXPECT(many.tiles() == 256 && many.parts == 1 && many.partial_sums() == 0, "batch 128");
+}
+
 // More than 2^31 pixels, outputs and bytes of packed weights.
 void large_shapes() {
   const int64_t side = int64_t{1} << 28;
@@ -234,11 +271,12 @@ int main() {
   small_shapes();
   boxes();
   known_layers();
+  parts();
   large_shapes();
-  EXPECT(served > asked / 2 && folded > 100, "%lld of %lld served, %lld folded", (long long)served,
-         (long long)asked, (long long)folded);
-  std::printf("%lld shapes, %lld served, %lld with folded phases\n", (long long)asked, (long long)served,
-              (long long)folded);
+  EXPECT(served > asked / 2 && folded > 100 && split > 50, "%lld of %lld served, %lld folded, %lld split",
+         (long long)served, (long long)asked, (long long)folded, (long long)split);
+  std::printf("%lld shapes, %lld served, %lld with folded phases, %lld in parts\n", (long long)asked,
+              (long long)served, (long long)folded, (long long)split);
   std::printf(failed ? "%d checks failed\n" : "geometry of implicit GEMMs: ok\n", failed);
   return failed ? 1 : 0;
 }

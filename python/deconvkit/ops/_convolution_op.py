@@ -230,7 +230,11 @@ class Function(library.Function):
 
 
 def backward(
-    ctx: Any, grad_output: Tensor, adjoint: type[Function], weight_grad: type[library.Function]
+    ctx: Any,
+    grad_output: Tensor,
+    adjoint: type[Function],
+    weight_grad: type[library.Function],
+    weight_bias_grad: type[library.Function],
 ) -> Any:
     """Each gradient by an op of the family: the input's by the other convolution."""
     input, weight, output = ctx.saved_tensors
@@ -256,8 +260,12 @@ def backward(
     if needs[1] and grad_weight is None:
         small, large = (grad, input) if adjoint.transposed else (input, grad)
         kernel, channels_last = common.spatial(weight.shape), common.is_channels_last(weight)
-        grad_weight = weight_grad.call(small, large, kernel, *geometry, groups, channels_last, algorithm)
-    if needs[2]:
+        arguments = small, large, kernel, *geometry, groups, channels_last
+        if needs[2] and algorithm == "implicit_gemm":  # one launch makes both
+            grad_weight, grad_bias = weight_bias_grad.call(*arguments, not adjoint.transposed, algorithm)
+        else:
+            grad_weight = weight_grad.call(*arguments, algorithm)
+    if needs[2] and grad_bias is None:
         grad_bias = common.bias_grad(grad)
     return grad_input, grad_weight, grad_bias, None, None, None, None, None, None, None, None
 
@@ -360,18 +368,20 @@ def batching_rule(op: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any
     return output.unflatten(1, (size, -1)), 1
 
 
-def weight_grad_batching_rule(
-    op: Callable[..., Tensor], info: Any, in_dims: Any, *args: Any
-) -> tuple[Tensor, int]:
-    """The batching rule of conv_weight_grad: each member is a group of its own."""
-    small, large, *geometry, groups, channels_last, algorithm = args
+def weight_grad_batching_rule(op: Callable[..., Any], info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:
+    """The batching rule of conv_weight_grad and conv_weight_bias_grad: each member is a group of its own."""
+    small, large, kernel_size, stride, padding, dilation, groups, *rest = args
     size = info.batch_size
-    grad_weight = op(
+    made = op(
         _fold_channels(small, in_dims[0], size, 1),
         _fold_channels(large, in_dims[1], size, 1),
-        *geometry,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
         groups * size,
-        channels_last,
-        algorithm,
+        *rest,
     )
-    return grad_weight.unflatten(0, (size, -1)), 0
+    if isinstance(made, Tensor):
+        return made.unflatten(0, (size, -1)), 0
+    return tuple(grad.unflatten(0, (size, -1)) for grad in made), (0, 0)

@@ -31,7 +31,11 @@ class Conv2d(convolution_op.Function):
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         """By the other two ops."""
         return convolution_op.backward(
-            ctx, grad_output, conv_transpose2d.ConvTranspose2d, conv_weight_grad.ConvWeightGrad
+            ctx,
+            grad_output,
+            conv_transpose2d.ConvTranspose2d,
+            conv_weight_grad.ConvWeightGrad,
+            conv_weight_grad.ConvWeightBiasGrad,
         )
 
     @staticmethod

@@ -30,7 +30,13 @@ class ConvTranspose2d(convolution_op.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         """By the other two ops."""
-        return convolution_op.backward(ctx, grad_output, conv2d.Conv2d, conv_weight_grad.ConvWeightGrad)
+        return convolution_op.backward(
+            ctx,
+            grad_output,
+            conv2d.Conv2d,
+            conv_weight_grad.ConvWeightGrad,
+            conv_weight_grad.ConvWeightBiasGrad,
+        )
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
