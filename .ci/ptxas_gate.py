@@ -1,5 +1,7 @@
 """Hold ptxas's report against csrc/cuda/budget.toml: no spill, no stack, not too many registers.
 
+Nor may it say that it runs a warpgroup's products one by one, for registers that something else touches.
+
 usage: ptxas_gate.py BUDGET LOG     LOG: what nvcc -Xptxas=-v printed, mangled names as they are
 """
 
@@ -18,7 +20,7 @@ def kernels(log: str) -> list[tuple[str, str, str]]:
 
 def excess(name: str, arch: str, report: str, budget: dict) -> list[str]:
     """Say what of one kernel is over the budget; ``name`` is demangled."""
-    found = re.search(r"run_steps<deconvkit::cuda::(\w+)", name)
+    found = re.search(r"run_(?:steps|roles)<deconvkit::cuda::(\w+)", name)
     stem = found[1] if found else name
     limit = budget["registers"].get(stem)
     if limit is None:
@@ -45,7 +47,8 @@ def excess(name: str, arch: str, report: str, budget: dict) -> list[str]:
 def main() -> int:
     """Report every kernel that is over its budget."""
     budget = tomllib.loads(Path(sys.argv[1]).read_text())
-    found = kernels(Path(sys.argv[2]).read_text())
+    log = Path(sys.argv[2]).read_text()
+    found = kernels(log)
     names = subprocess.run(
         ["c++filt"], input="\n".join(k[0] for k in found), capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -54,6 +57,7 @@ def main() -> int:
         for name, (_, arch, report) in zip(names, found, strict=True)
         for line in excess(name, arch, report, budget)
     ]
+    over += [line for line in log.splitlines() if "wgmma" in line and "serialized" in line]
     print("\n".join(over), end="\n" if over else "")
     archs = sorted({arch for _, arch, _ in found})
     print(f"ptxas: {len(found)} kernels on {', '.join(archs) or 'nothing'}, {len(over)} over budget")

@@ -4,6 +4,7 @@
 
 #include "cpu/isa.h"
 #include "geometry/implicit_gemm.h"
+#include "geometry/implicit_gemm_sm90.h"
 #include "geometry/winograd.h"
 #include "guard.h"
 #include "tensor_ref_caster.h"
@@ -26,6 +27,18 @@ bool pool(const TensorRef& a, const TensorRef& b, const TensorRef& c, const Pair
                            {in[1], out[1], kernel[1], stride[1], padding[1], dilation[1]}};
   guard::pooling(*t[Big], *t[Pooled], *t[Switches], shape);
   return (kernels().*Op)(a, b, c, shape, threads);
+}
+
+// One image of a convolution.
+ConvShape gemm_shape(int64_t small_channels, int64_t large_channels, const Pair& small, const Pair& large,
+                     const Pair& kernel, const Pair& stride, const Pair& padding, const Pair& dilation,
+                     int64_t groups) {
+  return {1,
+          small_channels,
+          large_channels,
+          groups,
+          {small[0], large[0], kernel[0], stride[0], padding[0], dilation[0]},
+          {small[1], large[1], kernel[1], stride[1], padding[1], dilation[1]}};
 }
 
 // All that the transform of a weight depends on; both sides are of one pixel.
@@ -81,19 +94,24 @@ PYBIND11_MODULE(_C, m) {
                               h, w);
   });
 
-  // The same of the algorithm of CUDA's tensor cores, for elements of so many bytes.
-  m.def("has_implicit_gemm",
-        [](bool transposed, int element_bytes, int64_t small_channels, int64_t large_channels,
-           const Pair& small, const Pair& large, const Pair& kernel, const Pair& stride, const Pair& padding,
-           const Pair& dilation, int64_t groups) {
-          const ConvShape shape = {1,
-                                   small_channels,
-                                   large_channels,
-                                   groups,
-                                   {small[0], large[0], kernel[0], stride[0], padding[0], dilation[0]},
-                                   {small[1], large[1], kernel[1], stride[1], padding[1], dilation[1]}};
-          return element_bytes <= 4 && GemmTiles(shape, transposed, element_bytes, false).serves();
-        });
+  // The same of the algorithm of CUDA's tensor cores, for elements of so many bytes; and of Hopper's own
+  // kernel for it, which has 16-bit elements.
+  m.def("has_implicit_gemm", [](bool transposed, int element_bytes, int64_t small_channels,
+                                int64_t large_channels, const Pair& small, const Pair& large,
+                                const Pair& kernel, const Pair& stride, const Pair& padding,
+                                const Pair& dilation, int64_t groups) {
+    const ConvShape shape =
+        gemm_shape(small_channels, large_channels, small, large, kernel, stride, padding, dilation, groups);
+    return element_bytes <= 4 && GemmTiles(shape, transposed, element_bytes, false).serves();
+  });
+  m.def("has_implicit_gemm_sm90", [](bool transposed, int element_bytes, int64_t small_channels,
+                                     int64_t large_channels, const Pair& small, const Pair& large,
+                                     const Pair& kernel, const Pair& stride, const Pair& padding,
+                                     const Pair& dilation, int64_t groups) {
+    const ConvShape shape =
+        gemm_shape(small_channels, large_channels, small, large, kernel, stride, padding, dilation, groups);
+    return element_bytes == Sm90Tiles::kElementBytes && Sm90Tiles(shape, transposed, false).serves();
+  });
 
   m.def("max_pool2d_with_switches", &pool<&Kernels::max_pool2d_with_switches, 0, 1, 2>, no_gil);
   m.def("max_pool2d_backward", &pool<&Kernels::max_pool2d_backward, 2, 0, 1>, no_gil);

@@ -8,8 +8,9 @@ namespace deconvkit {
 enum class Activation : int32_t { kNone, kReLU, kLeakyReLU, kTanh, kSigmoid };
 
 // Winograd's is the CPU's, implicit GEMMs are CUDA's; elsewhere, and where they do not serve, they are the
-// direct sum. kImplicitGemm computes float32 by three products of TF32, the last one by a single one.
-enum class ConvAlgorithm : int32_t { kDirect, kWinograd, kImplicitGemm, kImplicitGemmTF32 };
+// direct sum. kImplicitGemm computes float32 by three products of TF32, kImplicitGemmTF32 by a single one;
+// kImplicitGemmMma is kImplicitGemm without Hopper's own kernel, to compare the two.
+enum class ConvAlgorithm : int32_t { kDirect, kWinograd, kImplicitGemm, kImplicitGemmTF32, kImplicitGemmMma };
 
 struct ConvOptions {
   Activation activation = Activation::kNone;
@@ -20,7 +21,8 @@ struct ConvOptions {
 };
 
 inline bool is_implicit_gemm(ConvAlgorithm a) {
-  return a == ConvAlgorithm::kImplicitGemm || a == ConvAlgorithm::kImplicitGemmTF32;
+  return a == ConvAlgorithm::kImplicitGemm || a == ConvAlgorithm::kImplicitGemmTF32 ||
+         a == ConvAlgorithm::kImplicitGemmMma;
 }
 
 }  // namespace deconvkit

@@ -90,7 +90,7 @@ inline void epilogue(const TensorRef& bias, const TensorRef& output, int activat
   require(!bias || (bias.rank == 1 && bias.size[0] == output.size[1] && bias.dtype == output.dtype),
           "a bias of one number for each output channel");
   require(activation >= 0 && activation <= static_cast<int>(Activation::kSigmoid) && algorithm >= 0 &&
-              algorithm <= static_cast<int>(ConvAlgorithm::kImplicitGemmTF32),
+              algorithm <= static_cast<int>(ConvAlgorithm::kImplicitGemmMma),
           "a known activation and algorithm");
 }
 

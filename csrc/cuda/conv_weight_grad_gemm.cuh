@@ -322,7 +322,7 @@ bool weight_grad_gemm(const Launch& launch, const TensorRef& small, const Tensor
       run(std::integral_constant<int, WeightGradGemmTiles::kRows>{}, exact);
     };
     if constexpr (std::is_same_v<T, float>) {
-      if (algorithm == ConvAlgorithm::kImplicitGemm) return by_rows(std::true_type{});
+      if (algorithm != ConvAlgorithm::kImplicitGemmTF32) return by_rows(std::true_type{});
     }
     by_rows(std::false_type{});
   });

@@ -1,5 +1,6 @@
 #include "cuda/device.h"
 
+#include <cuda.h>
 #include <cuda_runtime.h>
 
 #include <atomic>
@@ -17,7 +18,7 @@ struct Registered {
   const void* address;
   int threads;
   int64_t shared;
-  int least_architecture;
+  int least_architecture, only_architecture;
 };
 std::vector<Registered>& registry() {
   static std::vector<Registered> kernels;
@@ -28,10 +29,33 @@ std::vector<Registered>& registry() {
 constexpr int kMaxDevices = 64;
 std::atomic<const int64_t*> resident[kMaxDevices];
 
-int64_t multiprocessors(int device) {
-  int count = 0;
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "no such device");
-  return count;
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, device), "no such device");
+  return value;
+}
+// 90 for 9.0.
+int architecture(int device) {
+  return 10 * attribute(cudaDevAttrComputeCapabilityMajor, device) +
+         attribute(cudaDevAttrComputeCapabilityMinor, device);
+}
+
+// The driver's function, by its address: the module links no libcuda. nullptr where it has none.
+decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
+  static const auto encoder = [] {
+    void* address = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+#if CUDART_VERSION >= 12050
+    const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &address, 12000,
+                                                                cudaEnableDefault, &result);
+#else
+    const cudaError_t status =
+        cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &address, cudaEnableDefault, &result);
+#endif
+    const bool found = status == cudaSuccess && result == cudaDriverEntryPointSuccess;
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found ? address : nullptr);
+  }();
+  return encoder;
 }
 
 }  // namespace
@@ -49,8 +73,9 @@ void check(int status, const char* what) {
                            cudaGetErrorString(static_cast<cudaError_t>(status)));
 }
 
-int register_kernel(const void* address, int threads, int64_t shared, int least_architecture) {
-  registry().push_back({address, threads, shared, least_architecture});
+int register_kernel(const void* address, int threads, int64_t shared, int least_architecture,
+                    int only_architecture) {
+  registry().push_back({address, threads, shared, least_architecture, only_architecture});
   return registered_kernels() - 1;
 }
 
@@ -64,7 +89,12 @@ void prepare(int device) {
   if (resident[device]) return;
   std::unique_ptr<int64_t[]> blocks(new int64_t[registry().size()]);
   int64_t* next = blocks.get();
+  const int here = architecture(device);
   for (const Registered& kernel : registry()) {
+    if (kernel.only_architecture && kernel.only_architecture != here) {
+      *next++ = 0;
+      continue;
+    }
     cudaFuncAttributes attributes;
     check(cudaFuncGetAttributes(&attributes, kernel.address), "a kernel could not be loaded");
     if (attributes.ptxVersion < kernel.least_architecture) {
@@ -80,7 +110,7 @@ void prepare(int device) {
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel.address, kernel.threads,
                                                         static_cast<size_t>(kernel.shared)),
           "a kernel does not fit the device");
-    *next++ = multiprocessors(device) * (count < 1 ? 1 : count);
+    *next++ = int64_t{attribute(cudaDevAttrMultiProcessorCount, device)} * (count < 1 ? 1 : count);
   }
   resident[device] = blocks.release();  // for as long as the process lives
 }
@@ -89,6 +119,24 @@ int64_t resident_blocks(int kernel, int device) {
   const int64_t* const blocks = device >= 0 && device < kMaxDevices ? resident[device].load() : nullptr;
   if (!blocks) throw std::runtime_error("deconvkit: the kernels were not prepared for the device");
   return blocks[kernel];
+}
+
+bool encode(const TensorBox& box, void* map) {
+  static_assert(sizeof(CUtensorMap) == 128 && TensorBox::kRank == 5, "as kernels declare it");
+  const auto encoder = tensor_map_encoder();
+  if (!encoder) return false;
+  cuuint64_t sizes[TensorBox::kRank], strides[TensorBox::kRank - 1];
+  cuuint32_t boxes[TensorBox::kRank], steps[TensorBox::kRank];
+  for (int i = 0; i < TensorBox::kRank; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(box.size[i]);
+    boxes[i] = static_cast<cuuint32_t>(box.box[i]);
+    steps[i] = 1;
+    if (i) strides[i - 1] = static_cast<cuuint64_t>(box.stride[i]);
+  }
+  return encoder(static_cast<CUtensorMap*>(map), CU_TENSOR_MAP_DATA_TYPE_UINT16, TensorBox::kRank,
+                 reinterpret_cast<void*>(box.address), sizes, strides, boxes, steps,
+                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                 CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 DeviceGuard::DeviceGuard(int device) : former_(device), changed_(false) {

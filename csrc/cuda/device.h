@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string>
 
+#include "geometry/tensor_map.h"
+
 namespace deconvkit::cuda {
 
 // Where a call runs: torch's current stream on the tensors' device.
@@ -20,13 +22,18 @@ Versions versions();
 // Makes every kernel ready for a device: loaded, and allowed the shared memory that it asks for. To be called
 // once a device, outside of a graph's capture.
 void prepare(int device);
-// Notes a kernel for prepare(), and the first architecture that has its instructions (90 for 9.0); returns
-// its number.
-int register_kernel(const void* address, int threads, int64_t shared, int least_architecture);
+// Notes a kernel for prepare(), and the first architecture that has its instructions (90 for 9.0), or the
+// only one, else 0; returns its number.
+int register_kernel(const void* address, int threads, int64_t shared, int least_architecture,
+                    int only_architecture);
 int registered_kernels();
 
 // How many blocks of a kernel a prepared device runs at once; 0 where its code lacks the instructions.
 int64_t resident_blocks(int kernel, int device);
+
+// Makes the 128 bytes that the copy engine takes for a box; false where the driver knows no such maps, or
+// refuses this one.
+bool encode(const TensorBox& box, void* map);
 
 // Throws std::runtime_error with the runtime's reason unless `status` (a cudaError_t) says success.
 void check(int status, const char* what);

@@ -266,7 +266,7 @@ bool implicit_gemm(const Launch& launch, const TensorRef& input, const TensorRef
       run(std::integral_constant<int, GemmTiles::kMiddle>{}, exact);
     };
     if constexpr (std::is_same_v<T, float>) {
-      if (options.algorithm == ConvAlgorithm::kImplicitGemm) return by_columns(std::true_type{});
+      if (options.algorithm != ConvAlgorithm::kImplicitGemmTF32) return by_columns(std::true_type{});
     }
     by_columns(std::false_type{});
   });

@@ -8,9 +8,10 @@
 
 namespace deconvkit::cuda {
 
-template <class T>
+// Tiles of either kind; a tile's rows are stored by groups of so many threads.
+template <class T, class Tiles = GemmTiles, int kGroup = 256>
 struct GemmOutput {
-  static constexpr int kThreads = 256, kRows = GemmTiles::kRows;
+  static constexpr int kThreads = kGroup, kRows = Tiles::kRows;
 
   struct Row {
     int64_t to;    // offset of its phase 0 in the output; < 0: there is none
@@ -24,10 +25,10 @@ struct GemmOutput {
 
   View<T> output;
   Epilogue<T> epilogue;
-  GemmTiles tiles;
+  Tiles tiles;
   bool by_vectors;  // 16 bytes of the output's channels lie side by side
 
-  GemmOutput(const TensorRef& bias, const TensorRef& out, const ConvOptions& options, const GemmTiles& t)
+  GemmOutput(const TensorRef& bias, const TensorRef& out, const ConvOptions& options, const Tiles& t)
       : output(out),
         epilogue(bias, options),
         tiles(t),

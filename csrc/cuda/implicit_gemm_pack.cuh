@@ -1,12 +1,13 @@
 // What implicit GEMMs read, in the order in which they read it: the weights by (sheet, term, column, channel)
-// (geometry/implicit_gemm.h), and an input whose channels do not lie side by side, 16 bytes of them aligned,
-// as (image, h, w, group, channel). Channels that fill up 16 bytes, and columns that fill up a tile,
-// are zeros. Floor: a read and a write of either.
+// (geometry/implicit_gemm.h), swizzled where Hopper's instruction reads them, and an input whose channels do
+// not lie side by side, 16 bytes of them aligned, as (image, h, w, group, channel). Channels that fill up 16
+// bytes, and columns that fill up a tile, are zeros. Floor: a read and a write of either.
 #pragma once
 #include "cuda/number.cuh"
 #include "cuda/view.cuh"
 #include "cuda/windows.cuh"
 #include "geometry/implicit_gemm.h"
+#include "geometry/warpgroup_matrix.h"
 
 namespace deconvkit::cuda {
 
@@ -28,30 +29,34 @@ template <class T>
 bool is_ready(const TensorRef& input, int64_t groups) {
   return input.size[1] / groups % kVector<T> == 0 && groups_along(input, 1, kVector<T>, sizeof(T));
 }
+// Bytes of an input that is packed.
+template <class T>
+int64_t packed_bytes_of(const TensorRef& input, int64_t groups) {
+  return input.size[0] * input.size[2] * input.size[3] * groups * padded_channels<T>(input.size[1] / groups) *
+         static_cast<int64_t>(sizeof(T));
+}
 // Bytes of workspace that ready_input() takes.
 template <class T>
 int64_t packed_input_bytes(const TensorRef& input, int64_t groups) {
-  if (is_ready<T>(input, groups)) return 0;
-  return input.size[0] * input.size[2] * input.size[3] * groups * padded_channels<T>(input.size[1] / groups) *
-         static_cast<int64_t>(sizeof(T));
+  return is_ready<T>(input, groups) ? 0 : packed_bytes_of<T>(input, groups);
 }
 
 // An item is 16 bytes of channels of a column: a thread reads all kernel cells of their weights, which are
 // neighbours in memory, and writes those of all sheets and taps.
 template <class T>
 struct PackWeights : OneStep {
-  static constexpr int kPieces = GemmTiles::kDepthBytes / GemmTiles::kPiece;
-
   WeightView<T> weight;
   T* packed;
   GemmTiles tiles;
-  Items items;  // (group, block of channels, column, piece)
+  bool swizzled;  // as Hopper's instruction reads them, in rows of 128 bytes
+  Items items;    // (group, block of channels, column, piece)
 
   PackWeights(const TensorRef& w, const ConvShape& s, bool transposed, void* to, const GemmTiles& t)
       : weight(w, s, transposed),
         packed(static_cast<T*>(to)),
         tiles(t),
-        items(t.groups, t.channel_blocks, t.packed_columns(), kPieces, false, 1) {}
+        swizzled(t.row_bytes == WarpgroupMatrix::kRowBytes),
+        items(t.groups, t.channel_blocks, t.packed_columns(), t.row_bytes / GemmTiles::kPiece, false, 1) {}
 
   DECONVKIT_HD void step(int64_t, const Place& place, Empty&, Empty&) const {
     const auto sheets = static_cast<int32_t>(tiles.h.sheets() * tiles.w.sheets());
@@ -59,6 +64,8 @@ struct PackWeights : OneStep {
     for_items(items, place, [&](const Items::Item& i) {
       const GemmTiles::Column column = tiles.column(i.h);
       const int64_t channel = i.c * tiles.depth + i.w * kVector<T>;
+      const auto piece = static_cast<int32_t>(i.w);
+      const int32_t in_row = swizzled ? WarpgroupMatrix::swizzled(i.h, piece) : piece;
       const T* const from =
           weight.data + i.n * weight.group + channel * weight.in + column.channel * weight.out;
       DECONVKIT_ROLL
@@ -81,7 +88,7 @@ struct PackWeights : OneStep {
         }
         const int64_t term = (source * tiles.channel_blocks + i.c) * tiles.taps() + tap;
         const int64_t row = ((i.n * sheets + sheet) * tiles.terms + term) * tiles.packed_columns() + i.h;
-        store(packed + row * tiles.depth + i.w * kVector<T>, group);
+        store(packed + row * tiles.depth + in_row * kVector<T>, group);
       }
     });
   }
@@ -126,8 +133,7 @@ View<const T> ready_input(const Launch& launch, const TensorRef& input, int64_t 
   if (is_ready<T>(input, groups)) return View<const T>(input);
   const PackInput<T> pack(input, workspace, groups);
   launch(pack, pack.items.tiles);
-  const View<T>& p = pack.packed;
-  return {p.data, p.n, p.c, p.h, p.w};
+  return View<const T>(pack.packed);
 }
 
 }  // namespace deconvkit::cuda

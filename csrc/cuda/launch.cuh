@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "cuda/device.h"
+#include "cuda/roles.cuh"
 #include "cuda/steps.cuh"
 #include "geometry/launch_plan.h"
 
@@ -23,6 +24,12 @@ constexpr int kLeastArchitecture = 0;
 template <class Kernel>
 constexpr int kLeastArchitecture<Kernel, std::void_t<decltype(Kernel::kLeastArchitecture)>> =
     Kernel::kLeastArchitecture;
+// The only architecture that has a kernel, where it is one's own.
+template <class Kernel, class = void>
+constexpr int kOnlyArchitecture = 0;
+template <class Kernel>
+constexpr int kOnlyArchitecture<Kernel, std::void_t<decltype(Kernel::kOnlyArchitecture)>> =
+    Kernel::kOnlyArchitecture;
 #ifdef __CUDA_ARCH__
 constexpr int kArchitecture = __CUDA_ARCH__ / 10;
 #else
@@ -45,16 +52,31 @@ __global__ void __launch_bounds__(Kernel::kThreads, kResident<Kernel>)
   }
 }
 
+// Whether a kernel is one of roles (roles.cuh).
+template <class Kernel, class = void>
+constexpr bool kHasRoles = false;
+template <class Kernel>
+constexpr bool kHasRoles<Kernel, std::void_t<typename Kernel::Producer>> = true;
+
+template <class Kernel>
+constexpr auto kernel_of() {
+  if constexpr (kHasRoles<Kernel>) {
+    return &run_roles<Kernel>;
+  } else {
+    return &run_steps<Kernel>;
+  }
+}
+
 // A kernel as the module knows it: made ready for a device before its first launch there (device.h).
 template <class Kernel>
 struct Entry {
   static constexpr int64_t kShared = sizeof(typename Kernel::Shared) > 1
                                          ? static_cast<int64_t>(sizeof(typename Kernel::Shared))
                                          : 0;
-  static const void* address() { return reinterpret_cast<const void*>(&run_steps<Kernel>); }
+  static const void* address() { return reinterpret_cast<const void*>(kernel_of<Kernel>()); }
   // Its number.
-  static inline const int registered =
-      register_kernel(address(), Kernel::kThreads, kShared, kLeastArchitecture<Kernel>);
+  static inline const int registered = register_kernel(address(), Kernel::kThreads, kShared,
+                                                       kLeastArchitecture<Kernel>, kOnlyArchitecture<Kernel>);
 };
 
 // The launcher that entries take. Makes the stream's device the current one for as long as it lives.
@@ -68,8 +90,8 @@ class DeviceLauncher {
     // A block more than are resident would run alone, after the others.
     const int64_t blocks =
         persistent_blocks(tiles, resident_blocks(Entry<Kernel>::registered, stream_.device));
-    run_steps<Kernel><<<static_cast<unsigned>(blocks), Kernel::kThreads, Entry<Kernel>::kShared,
-                        static_cast<cudaStream_t>(stream_.handle)>>>(kernel);
+    kernel_of<Kernel>()<<<static_cast<unsigned>(blocks), Kernel::kThreads, Entry<Kernel>::kShared,
+                          static_cast<cudaStream_t>(stream_.handle)>>>(kernel);
     check(cudaGetLastError(), "a kernel could not be launched");
   }
 
@@ -78,6 +100,9 @@ class DeviceLauncher {
   bool can_run() const {
     return resident_blocks(Entry<Kernel>::registered, stream_.device) > 0;
   }
+
+  // Makes the map of a box that is legal; whether the driver did.
+  bool encode(const TensorBox& box, TensorMap& map) const { return cuda::encode(box, map.opaque); }
 
  private:
   Stream stream_;

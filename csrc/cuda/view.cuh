@@ -14,6 +14,8 @@ struct View {
   View(T* data_, int64_t n_, int64_t c_, int64_t h_, int64_t w_) : data(data_), n(n_), c(c_), h(h_), w(w_) {}
   explicit View(const TensorRef& t)
       : data(t.as<T>()), n(t.stride[0]), c(t.stride[1]), h(t.stride[2]), w(t.stride[3]) {}
+  template <class U>
+  explicit View(const View<U>& v) : View(v.data, v.n, v.c, v.h, v.w) {}
   DECONVKIT_HD T* at(int64_t in, int64_t ic, int64_t ih, int64_t iw) const {
     return data + in * n + ic * c + ih * h + iw * w;
   }

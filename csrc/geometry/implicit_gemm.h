@@ -126,7 +126,8 @@ struct GemmTiles {
   int64_t batch, groups, in_channels, out_channels;  // channels of a group
   GemmAxis h, w;
   bool channels_first;  // the output's: columns of one channel are neighbours, else those of one cell
-  int32_t depth;        // channels of a term
+  int32_t row_bytes;    // channels of a term, in bytes
+  int32_t depth;        // and their number
   int32_t columns_of_tile = kNarrow;
   int32_t tile_n = 0, tile_h_log2 = 0, tile_w_log2 = 0;  // the box; tile_n 0: its halo finds no room
   int32_t halo_h = 0, halo_w = 0, halos = 2;             // cells of an image's halo; halos in flight
@@ -134,7 +135,8 @@ struct GemmTiles {
   int64_t tiles_n = 0, tiles_h = 0, tiles_w = 0;
   int64_t parts = 1, part_rounds = 0;  // rounds of a part; the last may have fewer
 
-  GemmTiles(const ConvShape& s, bool transposed, int32_t element_bytes, bool output_channels_first)
+  GemmTiles(const ConvShape& s, bool transposed, int32_t element_bytes, bool output_channels_first,
+            int32_t row_bytes_ = kDepthBytes)
       : batch(s.batch),
         groups(s.groups),
         in_channels(transposed ? s.group_small() : s.group_large()),
@@ -142,7 +144,8 @@ struct GemmTiles {
         h(s.h, transposed),
         w(s.w, transposed),
         channels_first(output_channels_first),
-        depth(kDepthBytes / element_bytes),
+        row_bytes(row_bytes_),
+        depth(row_bytes_ / element_bytes),
         channel_blocks((in_channels + depth - 1) / depth),
         terms(0) {
     if (!h.serves() || !w.serves()) return;
@@ -194,7 +197,7 @@ struct GemmTiles {
   // Columns of a sheet, with those that fill the last tile.
   DECONVKIT_HD int64_t packed_columns() const { return column_tiles * columns_of_tile; }
   // Bytes of the packed weights: (group and sheet, term, column, channel).
-  DECONVKIT_HD int64_t packed_bytes() const { return sheets() * terms * packed_columns() * kDepthBytes; }
+  DECONVKIT_HD int64_t packed_bytes() const { return sheets() * terms * packed_columns() * row_bytes; }
 
   // Neighbouring tiles are of the same pixels: all columns of all sheets. Tiles of the next part follow those
   // of one: there are tiles() · parts.
@@ -284,6 +287,13 @@ struct GemmTiles {
     ++t.source_h;
   }
 
+ protected:
+  static int32_t log2_up(int64_t n, int32_t most) {
+    int32_t log2 = 0;
+    while (log2 < most && (int64_t{1} << log2) < n) ++log2;
+    return log2;
+  }
+
  private:
   // The width whose last tile has least to fill up; of equals the larger. float32 has half the columns, as
   // many bytes.
@@ -294,11 +304,6 @@ struct GemmTiles {
     return element_bytes == 2 && wide <= middle ? kWide : kMiddle;
   }
 
-  static int32_t log2_up(int64_t n, int32_t most) {
-    int32_t log2 = 0;
-    while (log2 < most && (int64_t{1} << log2) < n) ++log2;
-    return log2;
-  }
   // 16 cells wide and 8 high, less where the image is smaller or the halo is too large; then as many images
   // as there is room for.
   void choose_box() {

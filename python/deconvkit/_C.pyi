@@ -28,6 +28,19 @@ def has_implicit_gemm(
     dilation: Pair,
     groups: int,
 ) -> bool: ...
+def has_implicit_gemm_sm90(
+    transposed: bool,
+    element_bytes: int,
+    small_channels: int,
+    large_channels: int,
+    small: Pair,
+    large: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> bool: ...
 def max_pool2d_with_switches(
     input: Ref,
     output: Ref,

@@ -1,7 +1,6 @@
 #include "conv_case.h"
 
 namespace deconvkit::testing {
-namespace {
 
 ConvAxis any_axis(Random& random, int64_t largest) {
   ConvAxis axis{};
@@ -18,11 +17,8 @@ ConvAxis any_axis(Random& random, int64_t largest) {
   return axis;
 }
 
-}  // namespace
-
 ConvCase any_conv(Random& random, int64_t most_small, int64_t most_large, bool many_pixels) {
-  ConvCase c;
-  ConvShape& s = c.shape;
+  ConvShape s;
   const bool large = many_pixels || (most_small == 0 && random.one_in(20));
   s.batch = large ? 3 : random.between(0, 3);
   s.groups = random.one_in(3) ? random.between(2, 3) : 1;
@@ -35,7 +31,13 @@ ConvCase any_conv(Random& random, int64_t most_small, int64_t most_large, bool m
   s.h = any_axis(random, large ? 30 : 7);
   s.w = any_axis(random, large ? 60 : most > 4 || random.one_in(3) ? 7 : 24);
   if (random.one_in(4)) s.w = s.h;
-  c.dtype = any_float(random);
+  return conv_case(random, s, any_float(random));
+}
+
+ConvCase conv_case(Random& random, const ConvShape& s, DType dtype) {
+  ConvCase c;
+  c.shape = s;
+  c.dtype = dtype;
   c.threads = static_cast<int>(random.between(1, 3));
   c.small = Tensor(c.dtype, {s.batch, s.small_channels, s.h.small, s.w.small}, Tensor::kOutput,
                    any_layout(random, false), random.between(0, 2));

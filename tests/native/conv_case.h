@@ -16,6 +16,10 @@ struct ConvCase {
 // both are 1, there are many groups. Many pixels: more than one part of a weight gradient takes.
 ConvCase any_conv(Random& random, int64_t most_small = 0, int64_t most_large = 0, bool many_pixels = false);
 
+// The parts of it: an axis with a small side of at most `largest`; and a case's tensors, in any layout.
+ConvAxis any_axis(Random& random, int64_t largest);
+ConvCase conv_case(Random& random, const ConvShape& shape, DType dtype);
+
 // Fills the tensor that a kernel is about to read.
 void fill_conv(Random& random, Tensor& tensor);
 Tensor any_bias(Random& random, DType dtype, int64_t channels);
@@ -32,6 +36,9 @@ void expect_implicit_gemm(DType dtype);
 // There, the gradients of a weight and of the bias of one side; returns whether the latter was computed.
 bool weight_bias_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
                       const TensorRef& grad_bias, BiasSide side, const ConvShape& s, ConvAlgorithm algorithm);
+// The same of Hopper's own kernel, with a driver that makes tensor maps for it or refuses.
+void choose_hopper(bool makes_maps);
+void expect_hoppers_own(bool wanted);
 
 // What a sum of products comes to, and the sum of their magnitudes, which bounds rounding errors.
 struct Sum {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/steps.cuh"
+#include "cuda_host_roles.h"
 #include "geometry/launch_plan.h"
 #include "harness.h"
 
@@ -21,12 +22,21 @@ void expect_no_copies();
 // now forwards, now backwards: no result may depend on their order.
 struct HostLauncher {
   static constexpr int64_t kBlocks = 5;
-  static inline int architecture = 90;  // that the launches pretend
+  static inline int architecture = 90;      // that the launches pretend
+  static inline bool makes_maps = true;     // whether its driver makes tensor maps
+  static inline Random random = Random(1);  // in which order roles go
 
   // Whether that has the kernel's instructions.
   template <class Kernel>
   bool can_run() const {
-    return architecture >= least_architecture<Kernel>(nullptr);
+    const int only = only_architecture<Kernel>(nullptr);
+    return only ? architecture == only : architecture >= least_architecture<Kernel>(nullptr);
+  }
+  // A map's box, as it was told.
+  bool encode(const TensorBox& box, cuda::TensorMap& map) const {
+    static_assert(sizeof(box) <= sizeof(map.opaque), "a box finds room in its map");
+    std::memcpy(map.opaque, &box, sizeof(box));
+    return makes_maps;
   }
 
   template <class Kernel>
@@ -36,11 +46,12 @@ struct HostLauncher {
     const LaunchPlan plan{persistent_blocks(tiles, int64_t{1} << 12), Kernel::kThreads,
                           static_cast<int64_t>(sizeof(typename Kernel::Shared))};
     for (const Architecture& a : kArchitectures) {
-      EXPECT(a.sm < least_architecture<Kernel>(nullptr) || fits(plan, a), "a launch that sm_%d refuses",
-             a.sm);
+      const int only = only_architecture<Kernel>(nullptr);
+      const bool has = only ? a.sm == only : a.sm >= least_architecture<Kernel>(nullptr);
+      EXPECT(!has || fits(plan, a), "a launch that sm_%d refuses", a.sm);
     }
     const bool backwards = tiles % 2;
-    for (int64_t b = 0; b < blocks; ++b) run_block(kernel, backwards ? blocks - 1 - b : b, blocks);
+    for (int64_t b = 0; b < blocks; ++b) run(kernel, backwards ? blocks - 1 - b : b, blocks, 0);
   }
 
  private:
@@ -52,9 +63,21 @@ struct HostLauncher {
   static constexpr int least_architecture(...) {
     return 0;
   }
-
   template <class Kernel>
-  static void run_block(const Kernel& kernel, int64_t block, int64_t blocks) {
+  static constexpr int only_architecture(decltype(Kernel::kOnlyArchitecture)*) {
+    return Kernel::kOnlyArchitecture;
+  }
+  template <class Kernel>
+  static constexpr int only_architecture(...) {
+    return 0;
+  }
+
+  template <class Kernel, class = typename Kernel::Producer>
+  static void run(const Kernel& kernel, int64_t block, int64_t blocks, int) {
+    run_roles_block(kernel, block, blocks, random.any_of({Order::kAny, Order::kEarly, Order::kLate}), random);
+  }
+  template <class Kernel>
+  static void run(const Kernel& kernel, int64_t block, int64_t blocks, ...) {
     std::vector<typename Kernel::Own> own(Kernel::kThreads);
     std::vector<typename Kernel::Shared> shared(1);
     std::memset(static_cast<void*>(shared.data()), 0xff, sizeof(shared[0]));  // NaN

@@ -1,7 +1,10 @@
 // The implicit GEMMs of cuda_host.h and conv_case.h, and the asynchronous copies that they make.
+#include <algorithm>
+
 #include "conv_case.h"
 #include "cuda/conv_weight_grad_gemm.cuh"
 #include "cuda/implicit_gemm.cuh"
+#include "cuda/implicit_gemm_sm90.cuh"
 #include "cuda_host.h"
 
 namespace deconvkit {
@@ -54,7 +57,7 @@ void expect_no_copies() {
 }
 
 namespace {
-bool implicit_gemm_served = false;  // the last call
+bool implicit_gemm_served = false, sm90_served = false;  // the last call
 }
 
 void choose_device(Random& random) { HostLauncher::architecture = random.any_of({75, 80, 90, 120}); }
@@ -62,14 +65,28 @@ void expect_implicit_gemm(DType dtype) {
   EXPECT(implicit_gemm_served == (HostLauncher::architecture >= 80 && dtype != DType::kFloat64),
          "served %d on sm_%d", implicit_gemm_served, HostLauncher::architecture);
 }
+void choose_hopper(bool makes_maps) {
+  HostLauncher::architecture = 90;
+  HostLauncher::makes_maps = makes_maps;
+}
+void expect_hoppers_own(bool wanted) {
+  EXPECT(implicit_gemm_served && sm90_served == wanted, "Hopper's own kernel served %d, wanted %d",
+         sm90_served, wanted);
+}
 
 bool implicit_gemm_on_host(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                            const TensorRef& output, const ConvShape& s, const ConvOptions& options,
                            bool transposed) {
-  std::vector<double> workspace(cuda::implicit_gemm_workspace_size(input, output, s, transposed), NAN);
+  std::vector<double> workspace(
+      std::max(cuda::implicit_gemm_workspace_size(input, output, s, transposed),
+               cuda::implicit_gemm_sm90_workspace_size(input, output, s, transposed)),
+      NAN);
   forget_stores();
-  implicit_gemm_served = cuda::implicit_gemm(HostLauncher{}, input, weight, bias, output, s, options,
-                                             transposed, workspace.data());
+  const auto run = [&](auto& kernel) {
+    return kernel(HostLauncher{}, input, weight, bias, output, s, options, transposed, workspace.data());
+  };
+  sm90_served = run(cuda::implicit_gemm_sm90<HostLauncher>);
+  implicit_gemm_served = sm90_served || run(cuda::implicit_gemm<HostLauncher>);
   if (implicit_gemm_served) expect_stored_once({&output}, workspace);
   return implicit_gemm_served;
 }

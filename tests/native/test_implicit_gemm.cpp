@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "conv_case.h"
 
 namespace deconvkit::testing {
@@ -14,10 +16,44 @@ ConvCase any_gemm(Random& random, bool transposed) {
 void check(Random& random, const Kernels& kernels, bool transposed) {
   ConvCase c = any_gemm(random, transposed);
   ConvOptions options = any_options(random);
-  options.algorithm = random.any_of({ConvAlgorithm::kImplicitGemm, ConvAlgorithm::kImplicitGemmTF32});
+  options.algorithm = random.any_of(
+      {ConvAlgorithm::kImplicitGemm, ConvAlgorithm::kImplicitGemmTF32, ConvAlgorithm::kImplicitGemmMma});
   choose_device(random);
   check_convolution(random, kernels, transposed, c, options);
   expect_implicit_gemm(c.dtype);  // everything so small is served
+}
+
+// What Hopper's own kernel is made for: channels to fill its terms, images of one box and of several.
+ConvShape any_hopper(Random& random, bool transposed) {
+  for (;;) {
+    ConvShape s{};
+    s.batch = random.between(0, 5);
+    s.groups = random.one_in(4) ? 2 : 1;
+    const int64_t in = random.one_in(2) ? 8 * random.between(4, 17) : random.between(28, 140);
+    const int64_t out = random.one_in(2) ? random.between(1, 20) : random.between(20, 140);
+    s.small_channels = s.groups * (transposed ? in : out);
+    s.large_channels = s.groups * (transposed ? out : in);
+    s.h = any_axis(random, random.one_in(3) ? 20 : 6);
+    s.w = random.one_in(3) ? s.h : any_axis(random, random.one_in(2) ? 30 : 6);
+    const int64_t cells = s.h.small * s.h.kernel * s.w.small * s.w.kernel;
+    if (s.batch * in * out * s.groups * cells < 3'000'000) return s;
+  }
+}
+
+void check_hopper(Random& random, const Kernels& kernels, bool transposed) {
+  const ConvShape s = any_hopper(random, transposed);
+  ConvCase c = conv_case(random, s, random.any_of({DType::kBFloat16, DType::kFloat16}));
+  ConvOptions options = any_options(random);
+  const bool by_name = !random.one_in(10), makes_maps = !random.one_in(10);
+  options.algorithm = by_name ? ConvAlgorithm::kImplicitGemm : ConvAlgorithm::kImplicitGemmMma;
+  choose_hopper(makes_maps);
+  check_convolution(random, kernels, transposed, c, options);
+  // A convolution has a map for each phase of its input, of which there are at most as many as pixels.
+  const auto phases = [](const ConvAxis& a) { return a.small == 1 ? a.large : std::min(a.stride, a.large); };
+  const bool few_maps = transposed || phases(s.h) * phases(s.w) <= 4;
+  const int64_t channels = (transposed ? s.small_channels : s.large_channels) / s.groups;
+  expect_hoppers_own(by_name && makes_maps && few_maps && channels >= 32 && s.batch > 0);
+  choose_hopper(true);
 }
 
 // With the bias of either side or of none.
@@ -25,7 +61,8 @@ void check_weight_grad(Random& random, ConvCase& c) {
   fill_conv(random, c.small);
   fill_conv(random, c.large);
   ConvOptions options;
-  options.algorithm = random.any_of({ConvAlgorithm::kImplicitGemm, ConvAlgorithm::kImplicitGemmTF32});
+  options.algorithm = random.any_of(
+      {ConvAlgorithm::kImplicitGemm, ConvAlgorithm::kImplicitGemmTF32, ConvAlgorithm::kImplicitGemmMma});
   const auto side = random.any_of({BiasSide::kNone, BiasSide::kSmall, BiasSide::kLarge});
   const Tensor& summed = side == BiasSide::kLarge ? c.large : c.small;
   Tensor bias;
@@ -66,6 +103,8 @@ NATIVE_TEST(implicit_gemm_weight_grad_of_one_cell) {
   check_weight_grad(random, c);
 }
 
+NATIVE_TEST(hopper_conv2d) { check_hopper(random, kernels, false); }
+NATIVE_TEST(hopper_conv_transpose2d) { check_hopper(random, kernels, true); }
 NATIVE_TEST(implicit_gemm_conv2d) { check(random, kernels, false); }
 NATIVE_TEST(implicit_gemm_conv_transpose2d) { check(random, kernels, true); }
 

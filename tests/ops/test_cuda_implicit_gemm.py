@@ -59,6 +59,62 @@ def test_tf32_is_used_where_torch_allows_it(monkeypatch):
     assert errors[0] < 1e-5 < errors[1] < 5e-3
 
 
+# What Hopper's own kernel is made for: boxes that taps share, and boxes of several images, of one, and of a
+# part of one; phases folded and not; channels that fill its terms or not; several tiles for each block.
+HOPPER = {
+    "4x4 s2": Case(9, (128, 136), (16, 16), (4, 4), (2, 2), (1, 1)),
+    "5x5 s2": Case(5, (72, 40), (8, 8), (5, 5), (2, 2), (2, 2), (1, 1)),
+    "4x4 images": Case(33, (200, 64), (4, 4), (4, 4), (2, 2), (1, 1)),
+    "3x3": Case(3, (96, 64), (35, 51), (3, 3), padding=(1, 1)),
+    "2x2 s2": Case(4, (64, 32), (33, 34), (2, 2), (2, 2)),
+    "a last layer": Case(9, (64, 3), (32, 32), (5, 5), (2, 2), (2, 2), (1, 1)),
+    "groups": Case(2, (40, 24), (17, 19), (3, 3), padding=(1, 1), groups=3),
+    "dilated": Case(2, (64, 64), (40, 40), (3, 3), padding=(12, 12), dilation=(12, 12)),
+    "one line": Case(2, (64, 48), (1, 700), (1, 4), (1, 2), (0, 1)),
+    "many tiles": Case(24, (64, 128), (64, 64), (3, 3), padding=(1, 1)),
+}
+
+
+def kernels_of(run):
+    """The result of a call, and the names of the kernels that it ran."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        result = run()
+        torch.cuda.synchronize()
+    return result, [event.name for event in profile.events()]
+
+
+@cuda
+@either
+@pytest.mark.parametrize("case", HOPPER.values(), ids=HOPPER.keys())
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_hoppers_own_kernel(case, dtype, transposed, layout):
+    x, weight, bias = (t.to("cuda", dtype) for t in case.tensors(transposed))
+    x = x.contiguous(memory_format=layout)
+    ours, arguments = function(transposed), case.arguments(transposed)
+
+    def run():
+        return ours(x, weight, bias, **arguments, activation="relu", algorithm="implicit_gemm")
+
+    got, names = kernels_of(run)
+    plan = deconvkit.plan(ours, x, weight, **arguments, algorithm="implicit_gemm")
+    hopper = any("ImplicitGemmSm90" in name for name in names)
+    assert hopper == ("Hopper" in plan.reason)
+    assert hopper == (torch.cuda.get_device_capability() == (9, 0))
+    expected = ours(x.double(), weight.double(), bias.double(), **arguments, algorithm="direct").relu()
+    near(got.cpu(), expected.cpu(), factor=4)
+    other = ours(x, weight, bias, **arguments, activation="relu", algorithm="implicit_gemm_mma")
+    near(other.cpu(), expected.cpu(), factor=4)
+    for _ in range(3):
+        assert torch.equal(run(), got)
+    # As a part of a larger tensor: the input is read where it lies, between numbers that must not matter.
+    padded = torch.full((*x.shape[:3], x.shape[3] + 8), torch.nan, device="cuda", dtype=dtype)
+    within = padded.contiguous(memory_format=layout)[..., 3:-5].copy_(x)
+    assert torch.equal(
+        ours(within, weight, bias, **arguments, activation="relu", algorithm="implicit_gemm"), got
+    )
+
+
 @cuda
 def test_plan():
     x, weight = (torch.randn(shape, device="cuda") for shape in ((2, 64, 8, 8), (64, 32, 4, 4)))

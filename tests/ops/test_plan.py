@@ -1,17 +1,21 @@
 """plan() says what the ops then do; backend_info() what they do it with."""
 
 import dataclasses
+import importlib
 import platform
 import random
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import deconvkit
 from deconvkit import _C, backend_info, plan
 from deconvkit.ops import _convolution_op as convolution_op
 from deconvkit.ops import _library as library
 from deconvkit.ops._convolution import ALGORITHM_CODES
+
+plan_module = importlib.import_module("deconvkit.ops.plan")  # the function has its name
 
 # Shapes and arguments of every public op.
 CALLS = {
@@ -154,8 +158,11 @@ def test_implicit_gemms_are_asked_for_where_they_do_not_serve():
     assert "on CUDA only" in it.reason
     x, w = map(torch.randn, layer)
     del arguments["algorithm"]
-    ours = [deconvkit.conv_transpose2d(x, w, **arguments, algorithm=a) for a in ("implicit_gemm", "direct")]
-    assert torch.equal(*ours)
+    direct, *ours = (
+        deconvkit.conv_transpose2d(x, w, **arguments, algorithm=a)
+        for a in ("direct", "implicit_gemm", "implicit_gemm_mma")
+    )
+    assert all(torch.equal(direct, it) for it in ours)
     for transposed, size, kernel, stride, padding, dilation, served in [
         (True, 2, 4, 2, 1, 1, True),
         (False, 4, 3, 1, 1, 1, True),
@@ -166,6 +173,31 @@ def test_implicit_gemms_are_asked_for_where_they_do_not_serve():
         large = 39 * stride - 2 * padding + dilation * (kernel - 1) + 1
         geometry = [(n, n) for n in (40, large, kernel, stride, padding, dilation)]
         assert _C.has_implicit_gemm(transposed, size, 16, 8, *geometry, 1) == served
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "channels", "stride", "dtype", "isa", "expected"),
+    [
+        ("implicit_gemm", 32, 2, torch.bfloat16, "sm_90", "Hopper"),
+        ("implicit_gemm", 32, 2, torch.float16, "sm_90", "Hopper"),
+        ("implicit_gemm_mma", 32, 2, torch.bfloat16, "sm_90", "asked for"),
+        ("implicit_gemm", 31, 2, torch.bfloat16, "sm_90", "asked for"),
+        ("implicit_gemm", 32, 3, torch.bfloat16, "sm_90", "asked for"),  # nine phases of the input
+        ("implicit_gemm", 32, 2, torch.float32, "sm_90", "asked for"),
+        ("implicit_gemm", 32, 2, torch.bfloat16, "sm_100", "asked for"),
+        ("implicit_gemm", 32, 2, torch.float64, "sm_90", "does not serve"),
+        ("implicit_gemm_mma", 32, 2, torch.bfloat16, "sm_75", "on CUDA only"),
+    ],
+)
+def test_hopper_has_a_kernel_of_its_own(monkeypatch, algorithm, channels, stride, dtype, isa, expected):
+    monkeypatch.setattr(plan_module, "_cuda_capability", lambda device: isa)
+    with FakeTensorMode():
+        x = torch.empty(2, channels, 18, 18, device="cuda", dtype=dtype)
+        weight = torch.empty(24, channels, 4, 4, device="cuda", dtype=dtype)
+    it = plan("conv2d", x, weight, stride=stride, padding=1, algorithm=algorithm)
+    assert it.algorithm == ("direct" if expected in ("does not serve", "on CUDA only") else algorithm)
+    assert expected in it.reason
+    assert ("Hopper" in it.reason) == (expected == "Hopper")
 
 
 class _Recorder:

@@ -27,9 +27,16 @@ from deconvkit.ops import _library as library
 Pair = tuple[int, int]
 Activation = str | tuple[str, float] | None
 
-ALGORITHMS = ("auto", "direct", "winograd", "implicit_gemm", "torch")
-# csrc/conv_options.h; the last is implicit_gemm for float32 where torch allows it TF32.
-ALGORITHM_CODES = {"direct": 0, "winograd": 1, "implicit_gemm": 2, "implicit_gemm_tf32": 3}
+ALGORITHMS = ("auto", "direct", "winograd", "implicit_gemm", "implicit_gemm_mma", "torch")
+# csrc/conv_options.h; implicit_gemm_tf32 is implicit_gemm for float32 where torch allows it TF32.
+ALGORITHM_CODES = {
+    "direct": 0,
+    "winograd": 1,
+    "implicit_gemm": 2,
+    "implicit_gemm_tf32": 3,
+    "implicit_gemm_mma": 4,
+}
+ON_TENSOR_CORES = ("implicit_gemm", "implicit_gemm_mma")
 ACTIVATION_CODES = {"none": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4}  # csrc/conv_options.h
 
 _ACTIVATIONS: dict[Any, tuple[str, float]] = {

@@ -110,11 +110,12 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
         )
         return output
 
-    if algorithm == "implicit_gemm" and not input.is_cpu:
+    if algorithm in common.ON_TENSOR_CORES and not input.is_cpu:
 
         def by_tensor_cores(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             output = allocate(input, weight, channels, size)
-            code = common.ALGORITHM_CODES["implicit_gemm_tf32" if library.allows_tf32() else "implicit_gemm"]
+            as_tf32 = input.dtype == torch.float32 and library.allows_tf32()
+            code = common.ALGORITHM_CODES["implicit_gemm_tf32" if as_tf32 else algorithm]
             refs, geometry = (ref(input), ref(weight), ref(output)), (stride, padding, dilation, groups)
             doubles = native.conv_workspace_size(transposed, *refs, *geometry, code)
             kernel(

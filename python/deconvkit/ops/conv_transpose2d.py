@@ -113,7 +113,8 @@ def conv_transpose2d(
         dilation: cells between the kernel's taps.
         activation: None, "relu", "leaky_relu" (slope 0.2), ("leaky_relu", slope >= 0), "tanh" or "sigmoid".
         algorithm: "auto" (see :func:`deconvkit.plan`), "direct" (the plain sum, every shape), "winograd" (on
-            the CPU), "implicit_gemm" (on CUDA's tensor cores) or "torch"; else "direct".
+            the CPU), "implicit_gemm" (on CUDA's tensor cores), "implicit_gemm_mma" (the same without the
+            kernel that Hopper has of its own, to compare the two) or "torch"; else "direct".
             Winograd multiplies less where the kernel has at most 2·stride + 1 cells an axis and no
             dilation, else it is "direct". Its rounding error is two to five times the plain sum's, and an Inf
             or NaN in the input spreads over the output tiles of 4x4 (times stride) that read it, one in the

@@ -66,7 +66,7 @@ class Plan:
 
     op: str
     algorithm: str
-    """"direct", "winograd", "implicit_gemm" or "torch"."""
+    """"direct", "winograd", "implicit_gemm", "implicit_gemm_mma" or "torch"."""
     isa: str
     """The instruction set of deconvkit's kernels, or of torch's."""
     dtype: str
@@ -141,22 +141,28 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         "transpose" in name, problem.small, problem.large, problem.kernel, stride, padding, dilation
     ):
         algorithm, reason = "direct", "winograd was asked for, and does not serve this kernel"
-    elif algorithm == "implicit_gemm" and (on_cpu or isa == "sm_75"):
-        algorithm, reason = "direct", "implicit_gemm was asked for, and computes on CUDA only, from sm_80 on"
-    elif algorithm == "implicit_gemm" and not _C.has_implicit_gemm(
-        "transpose" in name,
-        input.dtype.itemsize,
-        problem.small_channels,
-        problem.large_channels,
-        problem.small,
-        problem.large,
-        problem.kernel,
-        stride,
-        padding,
-        dilation,
-        groups,
-    ):
-        algorithm, reason = "direct", "implicit_gemm was asked for, and does not serve this dtype or kernel"
+    elif algorithm in common.ON_TENSOR_CORES:
+        gemm = (
+            "transpose" in name,
+            input.dtype.itemsize,
+            problem.small_channels,
+            problem.large_channels,
+            problem.small,
+            problem.large,
+            problem.kernel,
+            stride,
+            padding,
+            dilation,
+            groups,
+        )
+        if on_cpu or isa == "sm_75":
+            reason = f"{algorithm} was asked for, and computes on CUDA only, from sm_80 on"
+            algorithm = "direct"
+        elif not _C.has_implicit_gemm(*gemm):
+            reason = f"{algorithm} was asked for, and does not serve this dtype or kernel"
+            algorithm = "direct"
+        elif algorithm == "implicit_gemm" and isa == "sm_90" and _C.has_implicit_gemm_sm90(*gemm):
+            reason = "it was asked for; Hopper has a kernel of its own for it, not measured yet"
     return Plan(name, algorithm, torch_isa if algorithm == "torch" else isa, dtype_name, reason)
 
 
