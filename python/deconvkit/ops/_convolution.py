@@ -74,6 +74,13 @@ def activation_of(op: str, value: Any) -> tuple[str, float]:
     )
 
 
+def code_on_cuda(algorithm: str, dtype: torch.dtype) -> int:
+    """The native code of an algorithm for CUDA tensors, by torch's setting of the moment."""
+    if algorithm in ON_TENSOR_CORES and dtype == torch.float32 and library.allows_tf32():
+        algorithm = "implicit_gemm_tf32"
+    return ALGORITHM_CODES[algorithm]
+
+
 def check_algorithm(op: str, value: Any, algorithms: tuple[str, ...] = ALGORITHMS) -> None:
     """Raise ValueError unless the algorithm exists."""
     if value not in algorithms:

@@ -114,8 +114,7 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
 
         def by_tensor_cores(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             output = allocate(input, weight, channels, size)
-            as_tf32 = input.dtype == torch.float32 and library.allows_tf32()
-            code = common.ALGORITHM_CODES["implicit_gemm_tf32" if as_tf32 else algorithm]
+            code = common.code_on_cuda(algorithm, input.dtype)
             refs, geometry = (ref(input), ref(weight), ref(output)), (stride, padding, dilation, groups)
             doubles = native.conv_workspace_size(transposed, *refs, *geometry, code)
             kernel(
@@ -262,7 +261,7 @@ def backward(
         small, large = (grad, input) if adjoint.transposed else (input, grad)
         kernel, channels_last = common.spatial(weight.shape), common.is_channels_last(weight)
         arguments = small, large, kernel, *geometry, groups, channels_last
-        if needs[2] and algorithm == "implicit_gemm":  # one launch makes both
+        if needs[2] and algorithm in common.ON_TENSOR_CORES:  # one launch makes both
             grad_weight, grad_bias = weight_bias_grad.call(*arguments, not adjoint.transposed, algorithm)
         else:
             grad_weight = weight_grad.call(*arguments, algorithm)

@@ -87,11 +87,9 @@ def _on_cuda(
     algorithm: str,
 ) -> bool:
     """Compute grad_weight; return whether grad_bias was computed with it."""
-    if algorithm == "implicit_gemm" and library.allows_tf32():
-        algorithm = "implicit_gemm_tf32"
     native = library.native(small)
     refs = library.ref(small), library.ref(large), library.ref(grad_weight), library.optional_ref(grad_bias)
-    arguments = *refs, bias_of_large, *geometry, common.ALGORITHM_CODES[algorithm]
+    arguments = *refs, bias_of_large, *geometry, common.code_on_cuda(algorithm, small.dtype)
     workspace = library.scratch(small, native.conv_weight_grad_workspace_size(*arguments))
     return native.conv_weight_grad(*arguments, library.ref(workspace), library.lane(small))
 
@@ -142,7 +140,7 @@ def _impl_both(
 ) -> tuple[Tensor, Tensor]:
     arguments = small, large, kernel_size, stride, padding, dilation, groups, channels_last
     made = large if bias_of_large else small
-    if algorithm != "implicit_gemm" or small.is_cpu:
+    if algorithm not in common.ON_TENSOR_CORES or small.is_cpu:
         return _impl(*arguments, algorithm), common.bias_grad(made)
     grad_weight, grad_bias = _allocate_both(*arguments, bias_of_large, algorithm)
     geometry = stride, padding, dilation, groups
