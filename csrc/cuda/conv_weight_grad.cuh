@@ -103,7 +103,7 @@ struct ConvWeightGrad {
   }
 };
 
-// `workspace` has room for conv_weight_grad_workspace_size() doubles.
+// `workspace` has room for plain_weight_grad_workspace_size() doubles.
 template <class Launch>
 void conv_weight_grad(const Launch& launch, const TensorRef& small, const TensorRef& large,
                       const TensorRef& grad, const ConvShape& s, void* workspace) {
