@@ -176,25 +176,29 @@ def test_implicit_gemms_are_asked_for_where_they_do_not_serve():
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "channels", "stride", "dtype", "isa", "expected"),
+    ("algorithm", "channels", "stride", "dtype", "isa", "expected", "dilation"),
     [
-        ("implicit_gemm", 32, 2, torch.bfloat16, "sm_90", "Hopper"),
-        ("implicit_gemm", 32, 2, torch.float16, "sm_90", "Hopper"),
-        ("implicit_gemm_mma", 32, 2, torch.bfloat16, "sm_90", "asked for"),
-        ("implicit_gemm", 31, 2, torch.bfloat16, "sm_90", "asked for"),
-        ("implicit_gemm", 32, 3, torch.bfloat16, "sm_90", "asked for"),  # nine phases of the input
-        ("implicit_gemm", 32, 2, torch.float32, "sm_90", "asked for"),
-        ("implicit_gemm", 32, 2, torch.bfloat16, "sm_100", "asked for"),
-        ("implicit_gemm", 32, 2, torch.float64, "sm_90", "does not serve"),
-        ("implicit_gemm_mma", 32, 2, torch.bfloat16, "sm_75", "on CUDA only"),
+        ("implicit_gemm", 32, 2, torch.bfloat16, "sm_90", "Hopper", 1),
+        ("implicit_gemm", 32, 2, torch.float16, "sm_90", "Hopper", 1),
+        ("implicit_gemm_mma", 32, 2, torch.bfloat16, "sm_90", "asked for", 1),
+        ("implicit_gemm", 31, 2, torch.bfloat16, "sm_90", "asked for", 1),
+        ("implicit_gemm", 32, 3, torch.bfloat16, "sm_90", "asked for", 1),  # nine phases of the input
+        ("implicit_gemm", 32, 2, torch.float32, "sm_90", "asked for", 1),
+        ("implicit_gemm", 32, 2, torch.bfloat16, "sm_100", "asked for", 1),
+        ("implicit_gemm", 32, 2, torch.float64, "sm_90", "does not serve", 1),
+        ("implicit_gemm_mma", 32, 2, torch.bfloat16, "sm_75", "on CUDA only", 1),
+        ("implicit_gemm", 32, 2, torch.bfloat16, "sm_90", "Hopper", 12),  # taps far apart: boxes of their own
+        ("implicit_gemm_mma", 32, 2, torch.bfloat16, "sm_90", "does not serve", 12),
     ],
 )
-def test_hopper_has_a_kernel_of_its_own(monkeypatch, algorithm, channels, stride, dtype, isa, expected):
+def test_hopper_has_a_kernel_of_its_own(
+    monkeypatch, algorithm, channels, stride, dtype, isa, expected, dilation
+):
     monkeypatch.setattr(plan_module, "_cuda_capability", lambda device: isa)
     with FakeTensorMode():
-        x = torch.empty(2, channels, 18, 18, device="cuda", dtype=dtype)
+        x = torch.empty(2, channels, 48, 48, device="cuda", dtype=dtype)
         weight = torch.empty(24, channels, 4, 4, device="cuda", dtype=dtype)
-    it = plan("conv2d", x, weight, stride=stride, padding=1, algorithm=algorithm)
+    it = plan("conv2d", x, weight, stride=stride, padding=1, dilation=dilation, algorithm=algorithm)
     assert it.algorithm == ("direct" if expected in ("does not serve", "on CUDA only") else algorithm)
     assert expected in it.reason
     assert ("Hopper" in it.reason) == (expected == "Hopper")

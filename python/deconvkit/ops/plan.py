@@ -158,11 +158,11 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         if on_cpu or isa == "sm_75":
             reason = f"{algorithm} was asked for, and computes on CUDA only, from sm_80 on"
             algorithm = "direct"
+        elif algorithm == "implicit_gemm" and isa == "sm_90" and _C.has_implicit_gemm_sm90(*gemm):
+            reason = "it was asked for; Hopper has a kernel of its own for it, not measured yet"
         elif not _C.has_implicit_gemm(*gemm):
             reason = f"{algorithm} was asked for, and does not serve this dtype or kernel"
             algorithm = "direct"
-        elif algorithm == "implicit_gemm" and isa == "sm_90" and _C.has_implicit_gemm_sm90(*gemm):
-            reason = "it was asked for; Hopper has a kernel of its own for it, not measured yet"
     return Plan(name, algorithm, torch_isa if algorithm == "torch" else isa, dtype_name, reason)
 
 
