@@ -2,7 +2,8 @@
 
 Nor may it say that it runs a warpgroup's products one by one, for registers that something else touches.
 
-usage: ptxas_gate.py BUDGET LOG     LOG: what nvcc -Xptxas=-v printed, mangled names as they are
+usage: ptxas_gate.py BUDGET LOG [ARCHITECTURE ...]
+    LOG: what nvcc -Xptxas=-v printed, mangled names as they are; it must speak of each of the architectures
 """
 
 import re
@@ -39,6 +40,8 @@ def excess(name: str, arch: str, report: str, budget: dict) -> list[str]:
     }
     if not counts["registers"][0]:
         return [f"{stem} ({arch}): ptxas did not say how many registers"]
+    if stem in budget["exact"] and counts["registers"][0] != limit:
+        return [f"{stem} ({arch}): {counts['registers'][0]} registers, expected {limit}"]
     return [
         f"{name} ({arch}): {got} {what}, budget {most}" for what, (got, most) in counts.items() if got > most
     ]
@@ -58,8 +61,10 @@ def main() -> int:
         for line in excess(name, arch, report, budget)
     ]
     over += [line for line in log.splitlines() if "wgmma" in line and "serialized" in line]
-    print("\n".join(over), end="\n" if over else "")
+    over += [line for line in log.splitlines() if "setmaxnreg" in line and "ignored" in line]
     archs = sorted({arch for _, arch, _ in found})
+    over += [f"{arch}: no kernel in the report" for arch in sys.argv[3:] if arch not in archs]
+    print("\n".join(over), end="\n" if over else "")
     print(f"ptxas: {len(found)} kernels on {', '.join(archs) or 'nothing'}, {len(over)} over budget")
     return 1 if over or not found else 0
 

@@ -26,7 +26,9 @@ def writable(out: str | os.PathLike[str]) -> Path:
         with tempfile.TemporaryFile(dir=nearest(folder)):
             pass
     except OSError as error:
-        kind = "is a file, not a folder" if folder.is_file() else f"cannot be written ({error.strerror})"
+        kind = (
+            "is a file, not a folder" if os.path.isfile(folder) else f"cannot be written ({error.strerror})"
+        )
         raise FolderError(f"--out: {folder} {kind}") from error
     return folder
 

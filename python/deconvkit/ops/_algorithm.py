@@ -205,7 +205,8 @@ def is_torchs_bfloat16(p: Problem) -> bool:
 def is_the_matrix_units(p: Problem) -> bool:
     """bfloat16 on a processor with AMX, for which deconvkit has no kernels.
 
-    But for maps so small that oneDNN does not fill it: up to 4x4, in weight gradients 8x8.
+    But for maps so small that oneDNN does not fill it: up to 4x4 transposed, up to 8x8 in weight gradients.
+    In NCHW over copies in channels_last (_torch_convolution.wants_channels_last).
     """
     if p.dtype != torch.bfloat16 or p.products < 1e7 or not _has_matrix_unit():
         return False

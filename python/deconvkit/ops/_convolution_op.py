@@ -26,14 +26,19 @@ Call = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 class Plan(NamedTuple):
     """What the arguments come down to: the call, and the one for inference, which may keep things."""
 
+    algorithm: str
     call: Call
     inference: Call
-    torch_differentiates: bool = False
+
+
+class Planned(NamedTuple):
+    """What is kept of a public call: the op's arguments after the tensors, and the plan."""
+
+    geometry: tuple[Any, ...]
+    plan: Plan
+    all_torchs: bool
     """Whether output and gradients are torch's, so that its own autograd is the shortest way."""
 
-
-Planned = tuple[tuple[Any, ...], Plan]
-"""The op's arguments after the tensors, and the plan."""
 
 # ---------------------------------------------------------------------------------------------- registration
 
@@ -83,10 +88,7 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
     if algorithm == "torch":
         by_torch = _torch_convolution.conv_transpose2d if transposed else _torch_convolution.conv2d
         torchs = by_torch(input, weight, stride, padding, dilation, size, groups, activation, slope)
-        made = input.shape[0], common.out_channels(weight, groups, transposed), *size[4 - input.dim() :]
-        rest = weight, stride, dilation, groups, geometry[-1]
-        plainly = not _torch_convolution.wants_channels_last(input, weight, groups)
-        return Plan(torchs, torchs, plainly and _gradients_are_torchs(transposed, input, made, *rest))
+        return Plan("torch", torchs, torchs)
 
     native = library.native(input)
     kernel = getattr(native, name)
@@ -116,7 +118,8 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
             output = allocate(input, weight, channels, size)
             code = common.code_on_cuda(algorithm, input.dtype)
             refs, geometry = (ref(input), ref(weight), ref(output)), (stride, padding, dilation, groups)
-            doubles = native.conv_workspace_size(transposed, *refs, *geometry, code)
+            # Named, so that it lives until the kernels are launched.
+            workspace = library.scratch(input, native.conv_workspace_size(transposed, *refs, *geometry, code))
             kernel(
                 *refs[:2],
                 None if bias is None else ref(bias),
@@ -125,19 +128,19 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
                 *codes[:2],
                 code,
                 lane(input),
-                ref(library.scratch(input, doubles)),
+                ref(workspace),
             )
             return output
 
-        return Plan(by_tensor_cores, by_tensor_cores)
+        return Plan(algorithm, by_tensor_cores, by_tensor_cores)
     if algorithm != "winograd" or not input.is_cpu:  # elsewhere each is the direct sum
-        return Plan(call, call)
+        return Plan(algorithm, call, call)
     kept = KeptWeights(transposed, stride, padding, dilation, groups)
 
     def inference(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return call(input, weight, bias, library.optional_ref(kept.get(weight, lane(input))))
 
-    return Plan(call, inference)
+    return Plan(algorithm, call, inference)
 
 
 # ------------------------------------------------------------------------------------------------------ call
@@ -189,7 +192,13 @@ def run(
     if planned is None:
         *_, geometry = prepare(op, dims, input, weight, bias, *arguments)
         batched = input if input.dim() == dims + 2 else input.unsqueeze(0)
-        planned = geometry, plan(function.transposed, batched, weight, geometry)
+        made = plan(function.transposed, batched, weight, geometry)
+        all_torchs = (
+            made.algorithm == "torch"
+            and _gradients_are_torchs(function.transposed, batched, weight, geometry)
+            and not _torch_convolution.wants_channels_last(batched, weight, geometry[4])
+        )
+        planned = Planned(geometry, made, all_torchs)
         if key is not None:
             if len(_CACHE) >= _CACHE_SIZE:
                 _CACHE.clear()
@@ -200,11 +209,12 @@ def run(
     if (
         torch.is_grad_enabled()
         and (input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
-        and not planned[1].torch_differentiates
+        # Of a frozen weight torch would keep the input all the same.
+        and not (planned.all_torchs and weight.requires_grad)
     ):
         output = function.apply_plain(input, weight, bias, planned)
     else:
-        output = planned[1].inference(input, weight, bias)
+        output = planned.plan.inference(input, weight, bias)
     return output.squeeze(0) if unbatched else output
 
 
@@ -248,9 +258,7 @@ def backward(
         # Not where they will be differentiated again, nor where the dispatcher has a part.
         and not torch.is_grad_enabled()
         and library.is_plain((grad, input, weight))
-        and _gradients_are_torchs(
-            not adjoint.transposed, input, grad.shape, weight, stride, dilation, groups, algorithm
-        )
+        and _gradients_are_torchs(not adjoint.transposed, input, weight, ctx.arguments[1])
     ):  # in one call, which is faster than two
         both = _torch_convolution.backward(adjoint.transposed, grad, input, weight, *geometry, groups)
         grad_input, grad_weight = both or (None, None)
@@ -270,19 +278,13 @@ def backward(
     return grad_input, grad_weight, grad_bias, None, None, None, None, None, None, None, None
 
 
-def _gradients_are_torchs(
-    transposed: bool,
-    input: Tensor,
-    output: Sequence[int],
-    weight: Tensor,
-    stride: Any,
-    dilation: Any,
-    groups: int,
-    algorithm: str,
-) -> bool:
-    """Whether torch computes the gradients of input and weight of a convolution with these operands."""
+def _gradients_are_torchs(transposed: bool, input: Tensor, weight: Tensor, geometry: Sequence[Any]) -> bool:
+    """Whether torch computes the gradients of input and weight of a convolution with these arguments."""
+    stride, _, dilation, output_size, groups, _, _, algorithm = geometry
     if algorithm != "auto":
         return algorithm == "torch"
+    channels = common.out_channels(weight, groups, transposed)
+    output = input.shape[0], channels, *output_size[4 - input.dim() :]
     adjoint = "conv2d" if transposed else "conv_transpose2d"
     small, large = (input.shape, output) if transposed else (output, input.shape)
     size, kernel, rest = common.spatial(input.shape), common.spatial(weight.shape), (stride, dilation, groups)
@@ -321,9 +323,8 @@ def shorten(function: type[Function]) -> None:
     # The same as forward and setup_context, in one function and with one argument for all that are no
     # tensors: each argument and each further call costs apply() time.
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, planned: Planned) -> Tensor:
-        geometry, plan = planned
-        output = plan.call(input, weight, bias)
-        _save(ctx, input, weight, output, geometry)
+        output = planned.plan.call(input, weight, bias)
+        _save(ctx, input, weight, output, planned.geometry)
         return output
 
     names = {

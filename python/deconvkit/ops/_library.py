@@ -147,6 +147,11 @@ def _cuda_for(device: int) -> Any:
     problem = driver_problem(*module.versions())
     if problem is not None:
         raise RuntimeError(f"deconvkit: {problem}")
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "deconvkit: the first call on a device loads its kernels, which cannot be captured; "
+            "call the op once before the capture, as torch's warm-up does"
+        )
     module.prepare(device)
     return module
 
@@ -361,8 +366,8 @@ def empty(
 
 
 def in_layout(tensor: Tensor, channels_last: bool) -> Tensor:
-    """A 4-d tensor on the CPU, copied to channels_last or to NCHW where it is not: torch's copy is slower."""
-    if is_channels_last(tensor) == channels_last:
+    """A 4-d tensor on the CPU in channels_last or in NCHW, copied where it is not: torch's copy is slower."""
+    if tensor.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format):
         return tensor
     result = empty(tensor, tuple(tensor.shape), channels_last)
     _C.change_layout(ref(tensor), ref(result), torch.get_num_threads())

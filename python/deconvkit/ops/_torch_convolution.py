@@ -56,7 +56,7 @@ def wants_channels_last(input: Tensor, weight: Tensor, groups: int) -> bool:
         and input.dim() == 4
         and groups == 1
         and input.numel() >= 2**14
-        and common.is_usual(input, weight)
+        and not common.makes_channels_last(input, weight)
         and torch.cpu._is_amx_tile_supported()
     )
 

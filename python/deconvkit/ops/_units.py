@@ -76,11 +76,17 @@ def ref(tensor: Tensor, sizes: Sizes, unit_dim: int) -> library.Ref:
     return tensor.data_ptr(), library._DTYPES[tensor.dtype], sizes, (outer * row, row, inner, 1)
 
 
-def lane(tensor: Tensor, view: library.Ref) -> tuple[Any, ...]:
-    """The last arguments of the native forward passes: on CUDA a workspace goes before ``library.lane``."""
+def workspace(tensor: Tensor, view: library.Ref) -> Tensor | None:
+    """What the native forward passes need on CUDA; to be kept until they have launched their kernels."""
     if tensor.is_cpu:
+        return None
+    return library.scratch(tensor, library.native(tensor).sparse_workspace_size(view))
+
+
+def lane(tensor: Tensor, workspace: Tensor | None) -> tuple[Any, ...]:
+    """The last arguments of the native forward passes: a workspace, if there is one, and ``library.lane``."""
+    if workspace is None:
         return (library.lane(tensor),)
-    workspace = library.scratch(tensor, library.native(tensor).sparse_workspace_size(view))
     return library.ref(workspace), library.lane(tensor)
 
 

@@ -46,7 +46,15 @@ def _impl(
 ) -> Tensor:
     if algorithm == "auto":
         shapes = small.shape, large.shape, kernel_size
-        algorithm = resolve("conv_weight_grad", small, channels_last, *shapes, stride, dilation, groups)
+        algorithm = resolve(
+            "conv_weight_grad",
+            small,
+            common.makes_channels_last(small, large),
+            *shapes,
+            stride,
+            dilation,
+            groups,
+        )
     if algorithm == "torch":
         with library.no_autocast(small):
             result = _torch_convolution.conv_weight_grad(

@@ -155,7 +155,7 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
             dilation,
             groups,
         )
-        if on_cpu or isa == "sm_75":
+        if on_cpu or (isa.startswith("sm_") and int(isa[3:]) < 80):
             reason = f"{algorithm} was asked for, and computes on CUDA only, from sm_80 on"
             algorithm = "direct"
         elif algorithm == "implicit_gemm" and isa == "sm_90" and _C.has_implicit_gemm_sm90(*gemm):

@@ -22,7 +22,8 @@ def _run_kl(activations: Tensor, unit_dim: int, batch_dims: int, *results: Any) 
     activations = units.aligned(activations, like, unit_dim)
     sizes = units.view_sizes(like, unit_dim, batch_dims)
     view = units.ref(activations, sizes, unit_dim)
-    library.native(activations).sparse_kl(view, *results, *units.lane(activations, view))
+    workspace = units.workspace(activations, view)
+    library.native(activations).sparse_kl(view, *results, *units.lane(activations, workspace))
 
 
 def _kl_impl(

@@ -19,8 +19,9 @@ def _run(z: Tensor, unit_dim: int, batch_dims: int, *results: Any) -> Tensor:
     z = units.aligned(z, activations, unit_dim)
     sizes = units.view_sizes(activations, unit_dim, batch_dims)
     view = units.ref(z, sizes, unit_dim)
+    workspace = units.workspace(z, view)
     library.native(z).sparse_sigmoid(
-        view, units.ref(activations, sizes, unit_dim), *results, *units.lane(z, view)
+        view, units.ref(activations, sizes, unit_dim), *results, *units.lane(z, workspace)
     )
     return activations
 

@@ -183,7 +183,11 @@ def _parsed(recipe: str, data: str | None, overrides: Sequence[str]) -> Any:
 def _see_that_each_has_a_value(recipe: str, overrides: Sequence[str]) -> None:
     """Of --model.x jsonargparse would say that --model has none."""
     for word, after in itertools.pairwise([*overrides, "--"]):
-        bare = word.startswith("--") and "=" not in word and not word.endswith(("help", "print_config"))
+        bare = (
+            word.startswith(("--model.", "--data.", "--trainer.", "--seed_everything"))
+            and "=" not in word
+            and not word.endswith(("help", "print_config"))
+        )
         if bare and after.startswith("--"):
             raise RunFolderError(f"{recipe}: {word}: expected a value, got none")
 

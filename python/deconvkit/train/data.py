@@ -17,7 +17,7 @@ from deconvkit.data.scenes import Scene, centred_object, proposal
 
 
 class SharedSampler(DistributedSampler[int]):
-    """A process's part of every batch that all processes share; each sample is in one of them.
+    """A process's part of every batch that all processes share; no sample is in two of them.
 
     Torch's own would give the last samples to two processes, where they cannot be shared evenly. Being one,
     Lightning leaves it alone.
