@@ -139,6 +139,9 @@ def test_m2() -> None:
         losses.m2_objective(empty, empty, empty, 0.5)
     with pytest.raises(ValueError, match="at least one sample"):
         losses.m2_objective(labelled[:, 0], empty, log_q, 0.5, labelled_weight=0.0)
+    for weight in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="labelled_weight: expected a finite number"):
+            losses.m2_objective(labelled[:, 0], unlabelled, log_q, 0.5, labelled_weight=weight)
 
 
 def test_weight_prior() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -204,6 +205,16 @@ def test_what_is_all_torchs_is_differentiated_by_torch(
     wanted = torch.autograd.grad(expected.square().sum(), (x, w, b))
     for found, value in zip(torch.autograd.grad(y.square().sum(), (x, w, b)), wanted, strict=True):
         torch.testing.assert_close(found, value)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "torch"])
+def test_a_frozen_layer_keeps_no_input(algorithm: str) -> None:
+    x = torch.randn(2, 6, 9, 8, requires_grad=True) * 1
+    kept = weakref.ref(x)
+    y = deconvkit.conv2d(x, torch.randn(6, 1, 3, 3), groups=6, algorithm=algorithm)
+    del x
+    assert kept() is None
+    y.sum().backward()
 
 
 def test_a_compiled_graph_decides_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,7 @@ def matrix_unit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     [
         ("conv2d", (24, 40, 3, 3), {"padding": 1}),
         ("conv2d", (24, 40, 4, 4), {"padding": "same"}),
+        ("conv2d", (90, 40, 1, 1), {}),
         ("conv_transpose2d", (40, 24, 2, 2), {"stride": 2}),
         ("conv_transpose2d", (40, 3, 5, 5), {"stride": 2, "padding": 2, "output_padding": 1}),
     ],

@@ -75,9 +75,9 @@ def m2_objective(
     Source: Kingma et al. 2014, equations 8 and 9.
     """
     require_shape("m2_objective", "log_q_of_labels", log_q_of_labels, tuple(labelled.shape))
-    if not 0 < labelled_weight < math.inf:
+    if not 0 <= labelled_weight < math.inf:
         raise ValueError(
-            f"m2_objective: labelled_weight: expected a finite number > 0, got {labelled_weight}"
+            f"m2_objective: labelled_weight: expected a finite number >= 0, got {labelled_weight}"
         )
     count = labelled_weight * labelled.numel() + unlabelled.numel()
     if not count > 0:
