@@ -15,9 +15,7 @@ CLASSES = ("background", "disc", "square", "triangle", "star")
 
 _FINE = 4  # lines of a mask for each of the image
 _TRIES = 12  # to find a free place
-# Of the circle of hues, from yellow-green to magenta: the photographs are mostly red, orange and brown.
-_HUES = (0.25, 0.45, 0.65, 0.85)
-_SPREAD = 0.05  # of a class's hues
+_HUES = 0.05  # of the circle of hues, the spread within a class; their means are a quarter apart
 
 
 def draw_scenes(
@@ -26,14 +24,14 @@ def draw_scenes(
     generator: np.random.Generator,
     *,
     most: int = 2,
-    sides: tuple[float, float] = (0.35, 0.7),
+    sides: tuple[float, float] = (0.25, 0.65),
     ring: bool = False,
     photographs: Sequence[Bytes] | None = None,
 ) -> list[Scene]:
     """Scenes of one to ``most`` shapes, of all sizes, turned, coloured and shaded, on crops of photographs.
 
     A class has its outline, and leans to hues that hardly overlap with its neighbours' and that the
-    photographs have seldom.
+    photographs have too.
 
     Args:
         count: scenes.
@@ -108,7 +106,7 @@ def _outline(name: str) -> NDArray[np.float64]:
 def _surface(label: int, behind: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
     """A colour of the class's hues that is not the one behind it, shaded across, with some noise."""
     mean = behind.mean((0, 1))
-    hues = (_HUES[label - 1] + generator.normal(0, _SPREAD, 8)) % 1
+    hues = (label / (len(CLASSES) - 1) + generator.normal(0, _HUES, 8)) % 1
     saturations, values = generator.uniform(0.4, 1, 8), generator.uniform(0.4, 1, 8)
     # Hue to red, green and blue: each is a trapezium over the hues.
     ramps = (hues[:, None] * 6 + [5, 3, 1]) % 6
