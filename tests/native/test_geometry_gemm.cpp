@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "expect.h"
+#include "gemm_products.h"
 #include "geometry/implicit_gemm.h"
 #include "geometry/per_channel.h"
 
@@ -24,26 +25,6 @@ namespace {
       (long long)(s).w.stride, (long long)(s).w.padding, (long long)(s).w.dilation
 
 int64_t served = 0, folded = 0, split = 0, asked = 0;
-
-// A number for a product of one (image, output channel): output, input and kernel cell.
-int64_t key(const ConvShape& s, int64_t oy, int64_t ox, int64_t iy, int64_t ix, int64_t kh, int64_t kw) {
-  const int64_t side = 1 + std::max({s.h.small, s.h.large, s.w.small, s.w.large, s.h.kernel, s.w.kernel});
-  return ((((oy * side + ox) * side + iy) * side + ix) * side + kh) * side + kw;
-}
-
-std::vector<int64_t> products(const ConvShape& s, bool transposed) {
-  std::vector<int64_t> all;
-  for (int64_t ih = 0; ih < s.h.small; ++ih)
-    for (int64_t kh = 0; kh < s.h.kernel; ++kh)
-      for (int64_t iw = 0; iw < s.w.small; ++iw)
-        for (int64_t kw = 0; kw < s.w.kernel; ++kw) {
-          const int64_t lh = s.h.large_index(ih, kh), lw = s.w.large_index(iw, kw);
-          if (lh < 0 || lh >= s.h.large || lw < 0 || lw >= s.w.large) continue;
-          all.push_back(transposed ? key(s, lh, lw, ih, iw, kh, kw) : key(s, ih, iw, lh, lw, kh, kw));
-        }
-  std::sort(all.begin(), all.end());
-  return all;
-}
 
 void check(const ConvShape& s, bool transposed, int32_t bytes, bool channels_first) {
   const GemmTiles t(s, transposed, bytes, channels_first);
