@@ -52,6 +52,7 @@ decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
     const cudaError_t status =
         cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &address, cudaEnableDefault, &result);
 #endif
+    if (status != cudaSuccess) cudaGetLastError();
     const bool found = status == cudaSuccess && result == cudaDriverEntryPointSuccess;
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found ? address : nullptr);
   }();
@@ -64,11 +65,13 @@ Versions versions() {
   Versions v{0, 0};
   cudaRuntimeGetVersion(&v.runtime);
   if (cudaDriverGetVersion(&v.driver) != cudaSuccess) v.driver = 0;
+  cudaGetLastError();
   return v;
 }
 
 void check(int status, const char* what) {
   if (status == cudaSuccess) return;
+  cudaGetLastError();  // told here: neither torch nor the next launch shall find it again
   throw std::runtime_error(std::string("deconvkit: ") + what + ": " +
                            cudaGetErrorString(static_cast<cudaError_t>(status)));
 }

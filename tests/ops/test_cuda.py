@@ -3,6 +3,7 @@
 What needs a device is marked ``cuda``; the kernels themselves also run on the CPU (tests/native/cuda_host.h).
 """
 
+import shutil
 import subprocess
 import sys
 
@@ -53,6 +54,46 @@ def test_versions_are_named_where_the_driver_is_too_old():
     assert "CUDA 12.4" in old
     assert "580" in old
     assert "no driver" in library.driver_problem(13000, 0)
+
+
+@pytest.mark.parametrize(
+    ("built", "capability", "serving"),
+    [
+        ("75,80,86,89,90,100,120", (9, 0), 90),
+        ("75,80", (7, 5), 75),
+        ("75,80", (8, 6), 80),  # machine code of the same major version
+        ("75,80", (9, 0), 80),  # PTX of the newest
+        ("120,80", (9, 0), 0),  # no PTX of 80, none older than 120
+        ("80,120", (12, 1), 120),
+        ("86", (8, 0), 0),
+        ("90", (7, 5), 0),
+    ],
+)
+def test_the_kernels_of_a_narrowed_build_that_a_device_runs(built, capability, serving):
+    assert library.serving_architecture(built, capability) == serving
+    problem = library.architecture_problem(built, capability)
+    if serving:
+        assert problem is None
+    else:
+        assert built in problem
+        assert f"{capability[0]}.{capability[1]}" in problem
+        assert f"DECONVKIT_CUDA_ARCHS={capability[0]}{capability[1]}" in problem
+
+
+def test_the_module_needs_neither_cuda_nor_torch_and_offers_its_entry_alone():
+    module = pytest.importorskip("deconvkit._C_cuda", reason="built without nvcc", exc_type=ImportError)
+    if (readelf := shutil.which("readelf")) is None:
+        pytest.skip("no readelf")
+    needed = subprocess.run([readelf, "-d", module.__file__], check=True, capture_output=True, text=True)
+    names = [line.split("[")[1] for line in needed.stdout.splitlines() if "(NEEDED)" in line]
+    assert names
+    assert not [name for name in names if "cuda" in name or "torch" in name or "c10" in name]
+    symbols = subprocess.run(
+        [readelf, "--dyn-syms", "-W", module.__file__], check=True, capture_output=True, text=True
+    )
+    rows = [line.split() for line in symbols.stdout.splitlines()]
+    offered = [r[7] for r in rows if len(r) > 7 and r[4] == "GLOBAL" and r[5] == "DEFAULT" and r[6] != "UND"]
+    assert [name for name in offered if name not in ("_init", "_fini")] == ["PyInit__C_cuda"]
 
 
 def test_the_module_is_imported_only_for_a_cuda_tensor():

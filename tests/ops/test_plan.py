@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import platform
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -202,6 +203,31 @@ def test_hopper_has_a_kernel_of_its_own(
     assert it.algorithm == ("direct" if expected in ("does not serve", "on CUDA only") else algorithm)
     assert expected in it.reason
     assert ("Hopper" in it.reason) == (expected == "Hopper")
+
+
+@pytest.mark.parametrize(
+    ("built", "isa", "algorithm", "reason"),
+    [
+        ("75,90", "sm_90", "implicit_gemm", "Hopper"),
+        ("75,80", "sm_90", "implicit_gemm", "it was asked for"),  # by PTX, which has not Hopper's own
+        ("75", "sm_90", "direct", "sm_75's kernels for sm_90"),
+        ("90", "sm_80", "implicit_gemm", "but deconvkit's kernels were built for compute capabilities 90"),
+    ],
+)
+def test_a_build_for_few_architectures(monkeypatch, built, isa, algorithm, reason):
+    module = SimpleNamespace(versions=lambda: [13000, 13000], architectures=built)
+    monkeypatch.setattr(plan_module, "_cuda_capability", lambda device: isa)
+    monkeypatch.setattr(plan_module.library, "cuda_module", lambda: module)
+    with FakeTensorMode():
+        x = torch.empty(2, 32, 48, 48, device="cuda", dtype=torch.bfloat16)
+        weight = torch.empty(24, 32, 4, 4, device="cuda", dtype=torch.bfloat16)
+    it = plan("conv2d", x, weight, stride=2, padding=1, algorithm="implicit_gemm")
+    assert it.algorithm == algorithm
+    assert reason in it.reason
+    assert ("Hopper" in it.reason) == (reason == "Hopper")
+    pooled = plan("max_pool2d", x, 2)
+    assert pooled.algorithm == "direct"
+    assert ("but deconvkit's kernels" in pooled.reason) == ("but" in reason)
 
 
 class _Recorder:

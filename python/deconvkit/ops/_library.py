@@ -135,6 +135,28 @@ def driver_problem(runtime: int, driver: int) -> str | None:
     return f"{wanted}; the driver that was found serves CUDA {cuda_version(driver)}: update it"
 
 
+def architecture_problem(architectures: str, capability: tuple[int, int]) -> str | None:
+    """Why kernels built for some architectures ("80,90") serve no device of a capability; None if they do."""
+    if serving_architecture(architectures, capability):
+        return None
+    major, minor = capability
+    return (
+        f"deconvkit's kernels were built for compute capabilities {architectures}, and the device has "
+        f"{major}.{minor}: build them with DECONVKIT_CUDA_ARCHS={major}{minor} in the environment"
+    )
+
+
+def serving_architecture(architectures: str, capability: tuple[int, int]) -> int:
+    """Which of the built architectures a device runs; 0: none.
+
+    Machine code serves its own major version from its minor one on; PTX, of the newest, all later devices.
+    """
+    device = 10 * capability[0] + capability[1]
+    built = sorted(int(name) for name in architectures.split(","))
+    own = [number for number in built if number // 10 == device // 10 and number <= device]
+    return own[-1] if own else built[-1] if built[-1] <= device else 0
+
+
 def cuda_version(number: int) -> str:
     """13.0 for 13000."""
     return f"{number // 1000}.{number % 1000 // 10}"
@@ -144,7 +166,9 @@ def cuda_version(number: int) -> str:
 def _cuda_for(device: int) -> Any:
     """``_C_cuda``, its kernels loaded on the device: inside a graph's capture it would be too late."""
     module = cuda_module()
-    problem = driver_problem(*module.versions())
+    problem = driver_problem(*module.versions()) or architecture_problem(
+        module.architectures, torch.cuda.get_device_capability(device)
+    )
     if problem is not None:
         raise RuntimeError(f"deconvkit: {problem}")
     if torch.cuda.is_current_stream_capturing():

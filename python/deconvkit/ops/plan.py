@@ -122,7 +122,7 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
             return Plan(name, "torch", torch_isa, dtype_name, "deconvkit has no kernel in three dimensions")
         if name in _BY_TORCH:
             return Plan(name, "torch", torch_isa, dtype_name, "a few of torch's operators suffice")
-        return Plan(name, "direct", isa, dtype_name, "it is the only algorithm")
+        return Plan(name, "direct", isa, dtype_name, f"it is the only algorithm{_but(isa)}")
 
     registered, dims, prepare = _PREPARE[name]
     input, weight, _, geometry = prepare(name, dims, *arguments.values())
@@ -158,12 +158,55 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         if on_cpu or (isa.startswith("sm_") and int(isa[3:]) < 80):
             reason = f"{algorithm} was asked for, and computes on CUDA only, from sm_80 on"
             algorithm = "direct"
-        elif algorithm == "implicit_gemm" and isa == "sm_90" and _C.has_implicit_gemm_sm90(*gemm):
+        elif (served := _served_by(isa)) < 80:
+            reason = f"{algorithm} was asked for, and this build has sm_{served}'s kernels for {isa}"
+            algorithm = "direct"
+        elif (algorithm, isa, served) == ("implicit_gemm", "sm_90", 90) and _C.has_implicit_gemm_sm90(*gemm):
             reason = "it was asked for; Hopper has a kernel of its own for it, not measured yet"
         elif not _C.has_implicit_gemm(*gemm):
             reason = f"{algorithm} was asked for, and does not serve this dtype or kernel"
             algorithm = "direct"
+    if algorithm != "torch":
+        reason += _but(isa)
     return Plan(name, algorithm, torch_isa if algorithm == "torch" else isa, dtype_name, reason)
+
+
+def _capability(isa: str) -> tuple[int, int] | None:
+    """Of a CUDA device by its "sm_90"; None: another instruction set."""
+    return divmod(int(isa[3:]), 10) if isa.startswith("sm_") else None
+
+
+def _cuda_problem(isa: str) -> str:
+    """Why a call on such a device would raise; empty if it would not."""
+    capability = _capability(isa)
+    if capability is None:
+        return ""
+    try:
+        module = library.cuda_module()
+    except ImportError:
+        return "deconvkit was built without CUDA kernels"
+    return (
+        library.driver_problem(*module.versions())
+        or library.architecture_problem(module.architectures, capability)
+        or ""
+    )
+
+
+def _but(isa: str) -> str:
+    """The end of a reason where the call would raise."""
+    problem = _cuda_problem(isa)
+    return f"; but {problem}" if problem else ""
+
+
+def _served_by(isa: str) -> int:
+    """The architecture whose kernels the device runs, or its own where none would."""
+    capability = _capability(isa)
+    if capability is None:
+        return 90
+    number = 10 * capability[0] + capability[1]
+    if _cuda_problem(isa):
+        return number
+    return library.serving_architecture(library.cuda_module().architectures, capability) or number
 
 
 def _on_meta(op: str, key: str, value: Any, dtype: torch.dtype, arguments: dict[str, Any]) -> Tensor:
