@@ -2,7 +2,9 @@
 //
 // A block computes a box of 128 cells by 16, 64 or 128 columns (geometry/implicit_gemm.h). For each source
 // phase, block of 64 bytes of channels and tap, three of these in flight: the halo of the box once for all
-// its taps, and the tap's weights, which were packed in the order of this walk. Eight warps multiply; the
+// its taps, and the tap's weights, which were packed in the order of this walk. A halo whose channels do not
+// lie side by side is read number by number and turned on its way through the registers, where the layer is
+// bound by memory; else such inputs are packed first (implicit_gemm_pack.cuh). Eight warps multiply; the
 // sums go through shared memory, get bias and activation, and are stored in the order of the output. Where
 // tiles are few, a block takes a part of the terms and leaves float32 sums in the workspace, which a second
 // kernel adds in their order (implicit_gemm_output.cuh).
@@ -15,17 +17,18 @@
 
 namespace deconvkit::cuda {
 
-// kExact: float32 by three products of TF32, else by one.
-template <class T, int kColumns, bool kExact>
+// kExact: float32 by three products of TF32, else by one. kByNumbers: the input may have any layout.
+template <class T, int kColumns, bool kExact, bool kByNumbers>
 struct ImplicitGemm : GemmOutput<T> {
   using Tiles = GemmTiles;
   using Output = GemmOutput<T>;
   using Output::kThreads, Output::kRows, Output::tiles;
   using Matrix = MatrixTile<T, kRows, kColumns, kExact>;
-  static_assert(kThreads == Matrix::kThreads, "of one block");
+  static_assert(kThreads == Matrix::kThreads && kThreads == Tiles::kThreads, "of one block");
   static constexpr int kResident = 2, kLeastArchitecture = 80;
   static constexpr int kRowBytes = Tiles::kDepthBytes, kPiece = Tiles::kPiece;
-  static constexpr int kPieces = kRowBytes / kPiece, kStages = Tiles::kStages;
+  static constexpr int kPieces = Tiles::kPieces, kStages = Tiles::kStages;
+  static constexpr int kAtOnce = kColumns == Tiles::kNarrow ? 3 : kColumns == Tiles::kMiddle ? 2 : 1;
   static constexpr int kOperandBytes = (kStages * kColumns + Tiles::kHaloRows) * kRowBytes;
   static constexpr int kSumBytes = kRows * Output::pitch(kColumns) * static_cast<int>(sizeof(float));
 
@@ -58,7 +61,7 @@ struct ImplicitGemm : GemmOutput<T> {
     Next next;
   };
 
-  View<const T> input;  // channels side by side, 16 bytes of them aligned
+  View<const T> input;  // channels side by side, 16 bytes of them aligned, unless it is read by numbers
   const unsigned char* weights;
   float* partial;          // (part, tile, row, column), where there are parts
   int64_t group_channels;  // of the input, in elements from group to group
@@ -69,7 +72,7 @@ struct ImplicitGemm : GemmOutput<T> {
         input(in),
         weights(static_cast<const unsigned char*>(packed)),
         partial(sums),
-        group_channels(padded_channels<T>(tiles.in_channels)),
+        group_channels(kByNumbers ? tiles.in_channels : padded_channels<T>(tiles.in_channels)),
         by_tile(tiles.part_terms() + 4) {}
 
   int64_t work() const { return tiles.tiles() * tiles.parts; }
@@ -160,18 +163,47 @@ struct ImplicitGemm : GemmOutput<T> {
   }
   DECONVKIT_INLINE void fetch_halo(const GemmTaps& h, const GemmTaps& w, const Tiles::Term& t, int32_t thread,
                                    const Shared& shared, unsigned char* to) const {
+    if constexpr (kByNumbers) return read_halo(h, w, t, thread, shared, to);
     const int32_t piece = thread % kPieces;
     const int64_t channel = int64_t{t.block} * tiles.depth + piece * kVector<T>;
     DECONVKIT_ROLL
     for (int32_t i = thread / kPieces; i < tiles.halo(); i += kThreads / kPieces) {
-      const HaloCell& c = shared.halo[i];
-      const int64_t y = (c.h + h.offset) * tiles.h.in_step + t.source_h;
-      const int64_t x = (c.w + w.offset) * tiles.w.in_step + t.source_w;
-      const bool valid =
-          c.from >= 0 && y >= 0 && y < tiles.h.in && x >= 0 && x < tiles.w.in && channel < group_channels;
-      const T* const from = input.data + (valid ? c.from + y * input.h + x * input.w + channel : 0);
-      copy_async(to + swizzled(i, piece), from, valid);
+      const int64_t at = place_in_input(h, w, t, shared.halo[i]);
+      const bool valid = at >= 0 && channel < group_channels;
+      copy_async(to + swizzled(i, piece), input.data + (valid ? at + channel : 0), valid);
     }
+  }
+  // A thread's share, a few pieces at once: their numbers are all on the way before the first is needed.
+  DECONVKIT_INLINE void read_halo(const GemmTaps& h, const GemmTaps& w, const Tiles::Term& t, int32_t thread,
+                                  const Shared& shared, unsigned char* to) const {
+    DECONVKIT_ROLL
+    for (int32_t first = 0; first * Tiles::kHaloStep < tiles.halo(); first += kAtOnce) {
+      Group<T, kVector<T>> pieces[kAtOnce];
+      DECONVKIT_UNROLL
+      for (int j = 0; j < kAtOnce; ++j) {
+        const Tiles::HaloPiece p = Tiles::piece_of_halo(thread, first + j);
+        const int64_t at = p.cell < tiles.halo() ? place_in_input(h, w, t, shared.halo[p.cell]) : -1;
+        const int64_t channel = int64_t{t.block} * tiles.depth + p.piece * kVector<T>;
+        const int64_t left = at < 0 ? 0 : group_channels - channel;
+        const T* from = input.data + (left > 0 ? at + channel * input.c : 0);
+        DECONVKIT_UNROLL
+        for (int k = 0; k < kVector<T>; ++k, from += input.c) pieces[j].at[k] = k < left ? *from : T{};
+      }
+      DECONVKIT_UNROLL
+      for (int j = 0; j < kAtOnce; ++j) {
+        const Tiles::HaloPiece p = Tiles::piece_of_halo(thread, first + j);
+        if (p.cell >= tiles.halo()) continue;
+        *reinterpret_cast<Group<T, kVector<T>>*>(to + swizzled(p.cell, p.piece)) = pieces[j];
+      }
+    }
+  }
+  // Where the first channel of a halo's cell lies, from the first tap and of a term's source; < 0: a zero.
+  DECONVKIT_INLINE int64_t place_in_input(const GemmTaps& h, const GemmTaps& w, const Tiles::Term& t,
+                                          const HaloCell& c) const {
+    const int64_t y = (c.h + h.offset) * tiles.h.in_step + t.source_h;
+    const int64_t x = (c.w + w.offset) * tiles.w.in_step + t.source_w;
+    const bool inside = c.from >= 0 && y >= 0 && y < tiles.h.in && x >= 0 && x < tiles.w.in;
+    return inside ? c.from + y * input.h + x * input.w : -1;
   }
 
   // Once the next term's copies are under way, its stage's successor is the oldest: the one to multiply.
@@ -224,7 +256,7 @@ inline int64_t implicit_gemm_workspace_size(const TensorRef& input, const Tensor
     const GemmTiles tiles(s, transposed, sizeof(T), !channels_innermost(output));
     if (!tiles.serves()) return;
     bytes = tiles.partial_sums() * static_cast<int64_t>(sizeof(float)) + tiles.packed_bytes() +
-            packed_input_bytes<T>(input, s.groups);
+            (reads_numbers<T>(input, s, transposed) ? 0 : packed_input_bytes<T>(input, s.groups));
   });
   return (bytes + 7) / 8;
 }
@@ -239,20 +271,27 @@ bool implicit_gemm(const Launch& launch, const TensorRef& input, const TensorRef
   for_gemm_dtype(input.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     const GemmTiles tiles(s, transposed, sizeof(T), !channels_innermost(output));
-    const auto run = [&](auto columns, auto exact) {
-      using Kernel = ImplicitGemm<T, decltype(columns)::value, decltype(exact)::value>;
+    const auto run_kernel = [&](auto columns, auto exact, auto by_numbers) {
+      using Kernel =
+          ImplicitGemm<T, decltype(columns)::value, decltype(exact)::value, decltype(by_numbers)::value>;
       serves = tiles.serves() && launch.template can_run<Kernel>();
       if (!serves) return;
       float* const partial = static_cast<float*>(workspace);
       char* const packed = static_cast<char*>(workspace) + tiles.partial_sums() * sizeof(float);
       const PackWeights<T> pack(weight, s, transposed, packed, tiles);
       launch(pack, pack.items.tiles);
-      const View<const T> ready = ready_input<T>(launch, input, s.groups, packed + tiles.packed_bytes());
+      const View<const T> ready =
+          by_numbers ? View<const T>(input)
+                     : ready_input<T>(launch, input, s.groups, packed + tiles.packed_bytes());
       const Kernel kernel({bias, output, options, tiles}, ready, packed, partial);
       launch(kernel, kernel.work());
       if (tiles.parts == 1) return;
       const SumGemmParts<T> sum(kernel, partial);
       launch(sum, sum.slices());
+    };
+    const auto run = [&](auto columns, auto exact) {
+      if (reads_numbers<T>(input, s, transposed)) return run_kernel(columns, exact, std::true_type{});
+      run_kernel(columns, exact, std::false_type{});
     };
     const auto by_columns = [&](auto exact) {
       if (tiles.columns_of_tile == GemmTiles::kNarrow) {

@@ -1,6 +1,7 @@
 // What implicit GEMMs read, in the order in which they read it: the weights by (sheet, term, column, channel)
 // (geometry/implicit_gemm.h), swizzled where Hopper's instruction reads them, and an input whose channels do
-// not lie side by side, 16 bytes of them aligned, as (image, h, w, group, channel). Channels that fill up 16
+// not lie side by side, 16 bytes of them aligned, as (image, h, w, group, channel), unless the layer is bound
+// by memory: then implicit_gemm.cuh reads it by numbers where it lies. Channels that fill up 16
 // bytes, and columns that fill up a tile, are zeros. Floor: a read and a write of either.
 #pragma once
 #include "cuda/number.cuh"
@@ -28,6 +29,12 @@ constexpr int64_t padded_channels(int64_t channels) {
 template <class T>
 bool is_ready(const TensorRef& input, int64_t groups) {
   return input.size[1] / groups % kVector<T> == 0 && groups_along(input, 1, kVector<T>, sizeof(T));
+}
+// Whether a convolution reads it by numbers (implicit_gemm.cuh), rather than have it packed.
+template <class T>
+bool reads_numbers(const TensorRef& input, const ConvShape& s, bool transposed) {
+  return !is_ready<T>(input, s.groups) && GemmTiles::is_memory_bound(s) &&
+         GemmTiles(s, transposed, sizeof(T), false).serves();
 }
 // Bytes of an input that is packed.
 template <class T>

@@ -243,13 +243,15 @@ inline int64_t implicit_gemm_sm90_workspace_size(const TensorRef& input, const T
   const Sm90Tiles tiles(s, transposed, !channels_innermost(output));
   if (!tiles.serves()) return 0;
   using T = BFloat16;  // as large as float16
+  if (reads_numbers<T>(input, s, transposed)) return 0;
   return (tiles.packed_bytes() + (is_ready_for<T>(tiles, input) ? 0 : packed_bytes_of<T>(input, s.groups)) +
           7) /
          8;
 }
 
 // Whether this algorithm served the call, and so computed it: on compute capability 9.0, where Sm90Tiles
-// serves and the driver makes the maps.
+// serves and the driver makes the maps. An input that is read by numbers it leaves to the other kernel: the
+// copy engine does not turn what it copies.
 template <class Launch>
 bool implicit_gemm_sm90(const Launch& launch, const TensorRef& input, const TensorRef& weight,
                         const TensorRef& bias, const TensorRef& output, const ConvShape& s,
@@ -262,7 +264,7 @@ bool implicit_gemm_sm90(const Launch& launch, const TensorRef& input, const Tens
   const auto run = [&](auto t, auto columns) {
     using T = typename decltype(t)::type;
     using Kernel = ImplicitGemmSm90<T, decltype(columns)::value>;
-    if (!launch.template can_run<Kernel>()) return;
+    if (!launch.template can_run<Kernel>() || reads_numbers<T>(input, s, transposed)) return;
     const bool ready = is_ready_for<T>(tiles, input);
     const PackInput<T> pack_input(input, static_cast<char*>(workspace) + tiles.packed_bytes(), s.groups);
     const View<const T> in = ready ? View<const T>(input) : View<const T>(pack_input.packed);

@@ -30,6 +30,10 @@ struct ConvShape {
   DECONVKIT_HD constexpr int64_t products() const {
     return batch * small_channels * group_large() * h.small * w.small * h.kernel * w.kernel;
   }
+  // Elements of both sides.
+  DECONVKIT_HD constexpr int64_t elements() const {
+    return batch * (small_channels * h.small * w.small + large_channels * h.large * w.large);
+  }
 };
 
 }  // namespace deconvkit

@@ -122,6 +122,8 @@ struct GemmTiles {
   static constexpr int32_t kNarrow = 16, kMiddle = 64, kWide = 128;  // columns of a tile
   static constexpr int64_t kBlocksWanted = 256;  // parts make at most so many where tiles are fewer
   static constexpr int64_t kPartTerms = 16;      // of a part, at least
+  static constexpr int64_t kRidge = 192;    // products that tensor cores make while memory moves one element
+  static constexpr int32_t kThreads = 256;  // of a block that reads its halos by numbers
 
   int64_t batch, groups, in_channels, out_channels;  // channels of a group
   GemmAxis h, w;
@@ -166,6 +168,11 @@ struct GemmTiles {
     part_rounds = (rounds() + wanted - 1) / wanted;
     parts = (rounds() + part_rounds - 1) / part_rounds;
   }
+
+  // Whether memory takes longer than tensor cores: such a layer cannot afford that its input is read and
+  // written once more beforehand. An H200 makes 788 Tflop/s of 16-bit types and moves 4.3 TB/s, so 183
+  // products an element; of TF32 as many, half as fast over elements twice as large.
+  static bool is_memory_bound(const ConvShape& s) { return s.products() <= kRidge * s.elements(); }
 
   // Into how many parts so many tiles of so many rounds are split at most. Of the shape alone, so that
   // results are the same on every GPU.
@@ -234,6 +241,16 @@ struct GemmTiles {
   DECONVKIT_HD Cell cell_of_halo(int32_t place) const {
     const int32_t line = place / halo_w, n = line / halo_h;
     return {n, line - n * halo_h, place - line * halo_w};
+  }
+  // What a thread reads of a halo by numbers: the j-th piece of its share, which may lie behind the halo.
+  // Neighbouring threads have the same channels of neighbouring cells, as pixels lie in NCHW.
+  struct HaloPiece {
+    int32_t cell, piece;
+  };
+  static constexpr int32_t kPieces = kDepthBytes / kPiece, kHaloStep = kThreads / kPieces;
+  static constexpr int32_t kHaloShare = (kHaloRows / 2 + kHaloStep - 1) / kHaloStep;
+  DECONVKIT_HD static HaloPiece piece_of_halo(int32_t thread, int32_t j) {
+    return {thread % kHaloStep + j * kHaloStep, thread / kHaloStep};
   }
   // Where a row's cell lies in the halo; a tap adds its place_of_tap(). Rows behind the box read its first.
   DECONVKIT_HD int32_t place_of_row(int32_t row) const {

@@ -15,9 +15,10 @@ def select_isa(name: str) -> None: ...
 def has_winograd(
     transposed: bool, small: Pair, large: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair
 ) -> bool: ...
-def has_implicit_gemm(
+def implicit_gemms(
     transposed: bool,
     element_bytes: int,
+    channels_last: bool,
     small_channels: int,
     large_channels: int,
     small: Pair,
@@ -27,20 +28,7 @@ def has_implicit_gemm(
     padding: Pair,
     dilation: Pair,
     groups: int,
-) -> bool: ...
-def has_implicit_gemm_sm90(
-    transposed: bool,
-    element_bytes: int,
-    small_channels: int,
-    large_channels: int,
-    small: Pair,
-    large: Pair,
-    kernel: Pair,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> bool: ...
+) -> tuple[bool, bool]: ...
 def max_pool2d_with_switches(
     input: Ref,
     output: Ref,

@@ -101,6 +101,23 @@ void check(const ConvShape& s, bool transposed, int32_t bytes, bool channels_fir
   EXPECT(t.run() >= 1 && t.run() <= t.columns_of_tile, SHAPE, SHAPE_ARGS(s));
 }
 
+// The threads' shares are each piece of the largest halo once, 64 bytes of channels a cell; and neighbouring
+// threads of a warp have neighbouring cells.
+void halo_shares() {
+  std::vector<int> times(GemmTiles::kHaloRows / 2 * GemmTiles::kPieces);
+  for (int32_t thread = 0; thread < GemmTiles::kThreads; ++thread)
+    for (int32_t j = 0; j < GemmTiles::kHaloShare; ++j) {
+      const GemmTiles::HaloPiece p = GemmTiles::piece_of_halo(thread, j);
+      EXPECT(p.piece >= 0 && p.piece < 64 / 16, "piece %d of thread %d", p.piece, thread);
+      if (thread % 32) {
+        const GemmTiles::HaloPiece before = GemmTiles::piece_of_halo(thread - 1, j);
+        EXPECT(p.cell == before.cell + 1 && p.piece == before.piece, "neighbours of thread %d", thread);
+      }
+      if (p.cell < GemmTiles::kHaloRows / 2) ++times[p.cell * GemmTiles::kPieces + p.piece];
+    }
+  for (const int t : times) EXPECT(t == 1, "a piece of a halo read %d times", t);
+}
+
 // Of one axis: the products of each output, by their inputs and kernel cells.
 void check_per_channel(const ConvShape& s, bool transposed) {
   if (!PerChannelAxis::serves(s.w, transposed)) return;
@@ -195,6 +212,13 @@ void known_layers() {
   // Backward-data of the 5x5 s2 layer: one sum over four phases of its input.
   const GemmTiles data(square(128, 256, 128, {16, 32, 5, 2, 2, 1}), false, 2, false);
   EXPECT(data.sheets() == 1 && data.terms == 4 * 4 * 9 && data.halo() == 180, "strided convolution");
+  // What memory bounds, and what the tensor cores do.
+  EXPECT(GemmTiles::is_memory_bound(square(128, 128, 3, {32, 64, 5, 2, 2, 1})), "dcgan's last layer: 69");
+  EXPECT(GemmTiles::is_memory_bound(square(8, 128, 64, {256, 512, 2, 2, 0, 1})), "2x2 s2: 85");
+  EXPECT(GemmTiles::is_memory_bound(square(32, 64, 3, {224, 224, 3, 1, 1, 1})),
+         "3x3 s1 of three colours: 26");
+  EXPECT(!GemmTiles::is_memory_bound(square(32, 64, 64, {224, 224, 3, 1, 1, 1})), "3x3 s1: 288");
+  EXPECT(!GemmTiles::is_memory_bound(square(128, 256, 128, {16, 32, 4, 2, 1, 1})), "k4 s2: 683");
   // Named limits: taps far apart, phases without number.
   EXPECT(!GemmTiles(square(1, 8, 8, {64, 64, 3, 1, 12, 12}), false, 2, false).serves(), "dilation 12");
   EXPECT(GemmTiles(square(1, 8, 8, {64, 64, 3, 1, 4, 4}), false, 2, false).serves(), "dilation 4");
@@ -251,6 +275,7 @@ void large_shapes() {
 int main() {
   small_shapes();
   boxes();
+  halo_shares();
   known_layers();
   parts();
   large_shapes();

@@ -13,8 +13,16 @@ ConvCase any_gemm(Random& random, bool transposed) {
   return many_in ? any_conv(random, 5, 200) : any_conv(random, 140, 9);
 }
 
+// A layer that is bound by its products, not by memory, so that what the kernels cannot read is packed.
+ConvCase any_deep(Random& random) {
+  const int64_t side = random.between(2, 5);
+  const ConvShape s = {random.between(1, 2),     random.between(48, 80),  random.between(48, 80), 1,
+                       {side, side, 3, 1, 1, 1}, {side, side, 3, 1, 1, 1}};
+  return conv_case(random, s, any_float(random));
+}
+
 void check(Random& random, const Kernels& kernels, bool transposed) {
-  ConvCase c = any_gemm(random, transposed);
+  ConvCase c = random.one_in(6) ? any_deep(random) : any_gemm(random, transposed);
   ConvOptions options = any_options(random);
   options.algorithm = random.any_of(
       {ConvAlgorithm::kImplicitGemm, ConvAlgorithm::kImplicitGemmTF32, ConvAlgorithm::kImplicitGemmMma});

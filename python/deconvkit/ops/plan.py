@@ -142,9 +142,10 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     ):
         algorithm, reason = "direct", "winograd was asked for, and does not serve this kernel"
     elif algorithm in common.ON_TENSOR_CORES:
-        gemm = (
+        by_any, by_hoppers_own = _C.implicit_gemms(
             "transpose" in name,
             input.dtype.itemsize,
+            common.is_channels_last(input),
             problem.small_channels,
             problem.large_channels,
             problem.small,
@@ -161,9 +162,9 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         elif (served := _served_by(isa)) < 80:
             reason = f"{algorithm} was asked for, and this build has sm_{served}'s kernels for {isa}"
             algorithm = "direct"
-        elif (algorithm, isa, served) == ("implicit_gemm", "sm_90", 90) and _C.has_implicit_gemm_sm90(*gemm):
+        elif (algorithm, isa, served) == ("implicit_gemm", "sm_90", 90) and by_hoppers_own:
             reason = "it was asked for; Hopper has a kernel of its own for it, not measured yet"
-        elif not _C.has_implicit_gemm(*gemm):
+        elif not by_any:
             reason = f"{algorithm} was asked for, and does not serve this dtype or kernel"
             algorithm = "direct"
     if algorithm != "torch":
