@@ -34,6 +34,12 @@ int attribute(cudaDeviceAttr which, int device) {
   check(cudaDeviceGetAttribute(&value, which, device), "no such device");
   return value;
 }
+// Whether a call failed. The runtime forgets it then: else the next launch, whoever's, would report it.
+bool failed(int status) {
+  if (status == cudaSuccess) return false;
+  cudaGetLastError();
+  return true;
+}
 // 90 for 9.0.
 int architecture(int device) {
   return 10 * attribute(cudaDevAttrComputeCapabilityMajor, device) +
@@ -52,8 +58,7 @@ decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
     const cudaError_t status =
         cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &address, cudaEnableDefault, &result);
 #endif
-    if (status != cudaSuccess) cudaGetLastError();
-    const bool found = status == cudaSuccess && result == cudaDriverEntryPointSuccess;
+    const bool found = !failed(status) && result == cudaDriverEntryPointSuccess;
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found ? address : nullptr);
   }();
   return encoder;
@@ -64,14 +69,12 @@ decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
 Versions versions() {
   Versions v{0, 0};
   cudaRuntimeGetVersion(&v.runtime);
-  if (cudaDriverGetVersion(&v.driver) != cudaSuccess) v.driver = 0;
-  cudaGetLastError();
+  if (failed(cudaDriverGetVersion(&v.driver))) v.driver = 0;
   return v;
 }
 
 void check(int status, const char* what) {
-  if (status == cudaSuccess) return;
-  cudaGetLastError();  // told here: neither torch nor the next launch shall find it again
+  if (!failed(status)) return;
   throw std::runtime_error(std::string("deconvkit: ") + what + ": " +
                            cudaGetErrorString(static_cast<cudaError_t>(status)));
 }
@@ -150,7 +153,7 @@ DeviceGuard::DeviceGuard(int device) : former_(device), changed_(false) {
 }
 
 DeviceGuard::~DeviceGuard() {
-  if (changed_) cudaSetDevice(former_);
+  if (changed_) failed(cudaSetDevice(former_));
 }
 
 }  // namespace deconvkit::cuda

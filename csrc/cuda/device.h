@@ -35,7 +35,8 @@ int64_t resident_blocks(int kernel, int device);
 // refuses this one.
 bool encode(const TensorBox& box, void* map);
 
-// Throws std::runtime_error with the runtime's reason unless `status` (a cudaError_t) says success.
+// Throws std::runtime_error with the runtime's reason unless `status` (a cudaError_t) says success; the
+// runtime itself forgets the error.
 void check(int status, const char* what);
 
 // Makes a device the current one, and the former one again if that was another.
