@@ -1,6 +1,7 @@
 """benchmarks/gpu measures what it says and loses nothing: on the CPU, where its timings mean nothing."""
 
 import csv
+import os
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -214,3 +215,20 @@ def test_without_a_gpu_the_command_says_so(capsys):
         pytest.skip("there is one")
     assert command.main([]) == 1
     assert "expected a CUDA device" in capsys.readouterr().out
+
+
+def test_no_step_of_the_script_outlasts_its_limit(tmp_path):
+    python = tmp_path / "python"  # every build and every measurement hangs
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    script = Path(__file__).parents[1] / ".ci" / "gpu"
+    done = subprocess.run(
+        [script, "--dry", "build", "tests"],
+        env=os.environ | {"PYTHON": str(python), "LIMIT": "2"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode
+    assert "failed: build tests" in done.stdout
+    assert "left out" in done.stdout

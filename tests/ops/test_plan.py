@@ -222,7 +222,7 @@ def test_a_build_for_few_architectures(monkeypatch, built, isa, algorithm, reaso
     monkeypatch.setattr(plan_module, "_cuda_capability", lambda device: isa)
     monkeypatch.setattr(plan_module.library, "cuda_module", lambda: module)
     with FakeTensorMode():
-        x = torch.empty(2, 32, 48, 48, device="cuda", dtype=torch.bfloat16)
+        x = torch.empty(2, 48, 48, 32, device="cuda", dtype=torch.bfloat16).permute(0, 3, 1, 2)
         weight = torch.empty(24, 32, 4, 4, device="cuda", dtype=torch.bfloat16)
     it = plan("conv2d", x, weight, stride=2, padding=1, algorithm="implicit_gemm")
     assert it.algorithm == algorithm
