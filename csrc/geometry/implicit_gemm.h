@@ -42,7 +42,7 @@ struct GemmAxis {
   static constexpr int64_t kLargest = int64_t{1} << 30;  // of a side, so that coordinates are 32 bits
 
   int64_t in, out, cells, in_step = 1, out_step = 1, phases;
-  bool transposed, near;
+  bool transposed;
   bool folded = false;
   int32_t most_taps = 0, span = 0;  // of any phase; of all together where they are folded
   GemmTaps taps[kMostPhases], all;
@@ -52,8 +52,7 @@ struct GemmAxis {
         out(transposed_ ? a.large : a.small),
         cells(out),
         phases(0),
-        transposed(transposed_),
-        near(is_near(a)) {
+        transposed(transposed_) {
     const GatherAxis large = GatherAxis::transposed_convolution(a);
     phases = large.phases();
     (transposed ? out_step : in_step) = large.out_step;
@@ -75,11 +74,7 @@ struct GemmAxis {
     if (most_taps == 0) most_taps = 1;
   }
 
-  // Whether offsets of taps are 32 bits too.
-  static bool is_near(const ConvAxis& a) {
-    return a.padding < kLargest && a.kernel < kLargest && (a.kernel - 1) * a.dilation < kLargest;
-  }
-  bool serves() const { return phases <= kMostPhases && in < kLargest && out < kLargest && near; }
+  bool serves() const { return phases <= kMostPhases && in < kLargest && out < kLargest; }
   // Whether all phases read the same offsets.
   bool is_alike() const {
     for (int32_t phase = 1; phase < phases; ++phase) {
