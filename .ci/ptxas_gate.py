@@ -28,8 +28,8 @@ def excess(name: str, arch: str, report: str, budget: dict) -> list[str]:
         return [f"{stem}: no budget"]
 
     def number(pattern: str) -> int:
-        match = re.search(pattern, report)
-        return int(match[1]) if match else 0
+        # A function that is called and not inlined has lines of its own.
+        return max((int(match) for match in re.findall(pattern, report)), default=0)
 
     counts = {
         "registers": (number(r"Used (\d+) registers"), limit),

@@ -54,7 +54,7 @@ struct GemmAxis {
         phases(0),
         transposed(transposed_) {
     const GatherAxis large = GatherAxis::transposed_convolution(a);
-    phases = large.phases();
+    phases = is_near(a) ? large.phases() : kMostPhases + 1;
     (transposed ? out_step : in_step) = large.out_step;
     if (transposed) cells = large.cells();
     if (!serves()) return;
@@ -74,6 +74,10 @@ struct GemmAxis {
     if (most_taps == 0) most_taps = 1;
   }
 
+  // Whether offsets of taps are 32 bits as well; else the axis counts as one of too many phases.
+  static bool is_near(const ConvAxis& a) {
+    return a.padding < kLargest && a.kernel < kLargest && (a.kernel - 1) * a.dilation < kLargest;
+  }
   bool serves() const { return phases <= kMostPhases && in < kLargest && out < kLargest; }
   // Whether all phases read the same offsets.
   bool is_alike() const {

@@ -31,9 +31,10 @@ struct PerChannelAxis {
                static_cast<int32_t>(a.dilation), 0, 1};
   }
 
-  // At most 32 phases, and sides below 2^30.
+  // At most 32 phases, and sides and offsets of taps below 2^30.
   static bool serves(const ConvAxis& a, bool transposed) {
-    return GemmAxis(a, transposed).serves() || (!transposed && a.large < GemmAxis::kLargest);
+    return GemmAxis(a, transposed).serves() ||
+           (!transposed && a.large < GemmAxis::kLargest && GemmAxis::is_near(a));
   }
 
   // The taps of an output, and the input index that they are offset from.

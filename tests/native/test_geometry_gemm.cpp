@@ -227,6 +227,13 @@ void known_layers() {
                     2, false)
               .serves(),
          "a side of 2^31");
+  for (const int64_t far : {int64_t{1} << 29, int64_t{1} << 31}) {
+    // 3 taps so far apart that the outer ones read zeros alone.
+    const ConvAxis axis{8, 8, 3, 1, far, far};
+    EXPECT(!GemmAxis(axis, false).serves() && !GemmAxis(axis, true).serves(), "taps beyond 32 bits");
+    EXPECT(!PerChannelAxis::serves(axis, false) && !PerChannelAxis::serves(axis, true), "for each channel");
+  }
+  EXPECT(PerChannelAxis::serves({8, 8, 3, 1, 1 << 28, 1 << 28}, false), "taps within 32 bits");
 }
 
 // Parts where tiles are few, by the shape alone.

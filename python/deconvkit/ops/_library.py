@@ -135,6 +135,14 @@ def driver_problem(runtime: int, driver: int) -> str | None:
     return f"{wanted}; the driver that was found serves CUDA {cuda_version(driver)}: update it"
 
 
+def cuda_problem(module: Any, capability: tuple[int, int] | None) -> str | None:
+    """Why ``_C_cuda`` serves no device of a capability (None: any), by its driver or how it was built."""
+    problem = driver_problem(*module.versions())
+    if problem is None and capability is not None:
+        problem = architecture_problem(module.architectures, capability)
+    return problem
+
+
 def architecture_problem(architectures: str, capability: tuple[int, int]) -> str | None:
     """Why kernels built for some architectures ("80,90") serve no device of a capability; None if they do."""
     if serving_architecture(architectures, capability):
@@ -166,12 +174,12 @@ def cuda_version(number: int) -> str:
 def _cuda_for(device: int) -> Any:
     """``_C_cuda``, its kernels loaded on the device: inside a graph's capture it would be too late."""
     module = cuda_module()
-    problem = driver_problem(*module.versions()) or architecture_problem(
-        module.architectures, torch.cuda.get_device_capability(device)
-    )
+    problem = cuda_problem(module, torch.cuda.get_device_capability(device))
     if problem is not None:
         raise RuntimeError(f"deconvkit: {problem}")
-    if torch.cuda.is_current_stream_capturing():
+    with torch.cuda.device(device):
+        capturing = torch.cuda.is_current_stream_capturing()
+    if capturing:
         raise RuntimeError(
             "deconvkit: the first call on a device loads its kernels, which cannot be captured; "
             "call the op once before the capture, as torch's warm-up does"

@@ -191,7 +191,8 @@ def max_unpool2d(
         (N, C, OH, OW) or (C, OH, OW), channels_last where ``input`` is.
 
     Raises:
-        ValueError: A size, a rank or a shape is wrong, or a switch points outside its window or the output.
+        ValueError: A size, a rank or a shape is wrong, or, on the CPU, a switch points outside its window or
+            the output. On CUDA, where asking would wait for the device, such a value is left out.
         TypeError: ``input`` is not floating, or ``switches`` are not switches: torch's indices must go
             through :func:`indices_to_switches`.
     """
@@ -243,7 +244,8 @@ def max_unpool1d(
         (N, C, OL) or (C, OL).
 
     Raises:
-        ValueError: A size, a rank or a shape is wrong, or a switch points outside its window or the output.
+        ValueError: A size, a rank or a shape is wrong, or, on the CPU, a switch points outside its window or
+            the output. On CUDA, where asking would wait for the device, such a value is left out.
         TypeError: ``input`` is not floating, or ``switches`` are not switches: torch's indices must go
             through :func:`indices_to_switches`.
     """

@@ -156,10 +156,11 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
             dilation,
             groups,
         )
-        if on_cpu or (isa.startswith("sm_") and int(isa[3:]) < 80):
+        served = _served_by(isa)
+        if on_cpu or (isa == f"sm_{served}" and served < 80):
             reason = f"{algorithm} was asked for, and computes on CUDA only, from sm_80 on"
             algorithm = "direct"
-        elif (served := _served_by(isa)) < 80:
+        elif served < 80:
             reason = f"{algorithm} was asked for, and this build has sm_{served}'s kernels for {isa}"
             algorithm = "direct"
         elif (algorithm, isa, served) == ("implicit_gemm", "sm_90", 90) and by_hoppers_own:
@@ -186,11 +187,7 @@ def _cuda_problem(isa: str) -> str:
         module = library.cuda_module()
     except ImportError:
         return "deconvkit was built without CUDA kernels"
-    return (
-        library.driver_problem(*module.versions())
-        or library.architecture_problem(module.architectures, capability)
-        or ""
-    )
+    return library.cuda_problem(module, capability) or ""
 
 
 def _but(isa: str) -> str:
@@ -275,10 +272,11 @@ def _cuda_info() -> str:
         return "none: deconvkit was built without nvcc, so without CUDA kernels"
     runtime, driver = module.versions()
     built = f"CUDA {library.cuda_version(runtime)}, compute capabilities {module.architectures}"
-    problem = library.driver_problem(runtime, driver)
+    here = torch.cuda.is_available()
+    problem = library.cuda_problem(module, torch.cuda.get_device_capability() if here else None)
     if problem is not None:
         return f"unusable: {problem}"
-    if not torch.cuda.is_available():
+    if not here:
         return f"{built}; torch {torch.__version__} sees no CUDA device"
     device = torch.cuda.get_device_name()
     return f"{built}; driver for CUDA {library.cuda_version(driver)}; {device}"
