@@ -1,5 +1,6 @@
-"""Hold ptxas's report against csrc/cuda/budget.toml: no spill, no stack, not too many registers.
+"""Hold ptxas's report against csrc/cuda/budget.toml: no spill, no stack, registers and shared memory inside.
 
+A launch's shared memory is in its kernel's name (csrc/cuda/launch.cuh); what ptxas finds besides is added.
 Nor may it say that it runs a warpgroup's products one by one, for registers that something else touches.
 
 usage: ptxas_gate.py BUDGET LOG [ARCHITECTURE ...]
@@ -21,10 +22,10 @@ def kernels(log: str) -> list[tuple[str, str, str]]:
 
 def excess(name: str, arch: str, report: str, budget: dict) -> list[str]:
     """Say what of one kernel is over the budget; ``name`` is demangled."""
-    found = re.search(r"run_(?:steps|roles)<deconvkit::cuda::(\w+)", name)
+    found = re.search(r"run_(?:steps|roles)<deconvkit::cuda::(\w+).*, (\d+)l>\(", name)
     stem = found[1] if found else name
     limit = budget["registers"].get(stem)
-    if limit is None:
+    if found is None or limit is None:
         return [f"{stem}: no budget"]
 
     def number(pattern: str) -> int:
@@ -36,7 +37,10 @@ def excess(name: str, arch: str, report: str, budget: dict) -> list[str]:
         "bytes of stack": (number(r"(\d+) bytes stack frame"), 0),
         "bytes of spill stores": (number(r"(\d+) bytes spill stores"), 0),
         "bytes of spill loads": (number(r"(\d+) bytes spill loads"), 0),
-        "bytes of shared memory": (number(r"(\d+) bytes smem"), budget["shared"]),
+        "bytes of shared memory": (
+            number(r"(\d+) bytes smem") + int(found[2]),
+            budget["shared"].get(stem, 0),
+        ),
     }
     if not counts["registers"][0]:
         return [f"{stem} ({arch}): ptxas did not say how many registers"]

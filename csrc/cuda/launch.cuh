@@ -2,8 +2,6 @@
 #pragma once
 #include <cuda_runtime.h>
 
-#include <type_traits>
-
 #include "cuda/device.h"
 #include "cuda/roles.cuh"
 #include "cuda/steps.cuh"
@@ -11,32 +9,15 @@
 
 namespace deconvkit::cuda {
 
-// Blocks that must be resident on a multiprocessor at once, which bounds the registers; 0: as ptxas thinks,
-// which may mean a few bytes spilled for one block more.
-template <class Kernel, class = void>
-constexpr int kResident = 0;
-template <class Kernel>
-constexpr int kResident<Kernel, std::void_t<decltype(Kernel::kResident)>> = Kernel::kResident;
-
-// The first architecture that has a kernel's instructions; code for an older one has no such kernel.
-template <class Kernel, class = void>
-constexpr int kLeastArchitecture = 0;
-template <class Kernel>
-constexpr int kLeastArchitecture<Kernel, std::void_t<decltype(Kernel::kLeastArchitecture)>> =
-    Kernel::kLeastArchitecture;
-// The only architecture that has a kernel, where it is one's own.
-template <class Kernel, class = void>
-constexpr int kOnlyArchitecture = 0;
-template <class Kernel>
-constexpr int kOnlyArchitecture<Kernel, std::void_t<decltype(Kernel::kOnlyArchitecture)>> =
-    Kernel::kOnlyArchitecture;
 #ifdef __CUDA_ARCH__
 constexpr int kArchitecture = __CUDA_ARCH__ / 10;
 #else
 constexpr int kArchitecture = 0;
 #endif
 
-template <class Kernel>
+// A launch's shared memory is the last parameter of run_steps and run_roles, though they need it not: so it
+// is in the name by which ptxas calls the kernel, where .ci/ptxas_gate.py reads it.
+template <class Kernel, int64_t>
 __global__ void __launch_bounds__(Kernel::kThreads, kResident<Kernel>)
     run_steps(const __grid_constant__ Kernel kernel) {
   if constexpr (kArchitecture >= kLeastArchitecture<Kernel>) {
@@ -52,30 +33,21 @@ __global__ void __launch_bounds__(Kernel::kThreads, kResident<Kernel>)
   }
 }
 
-// Whether a kernel is one of roles (roles.cuh).
-template <class Kernel, class = void>
-constexpr bool kHasRoles = false;
-template <class Kernel>
-constexpr bool kHasRoles<Kernel, std::void_t<typename Kernel::Producer>> = true;
-
 template <class Kernel>
 constexpr auto kernel_of() {
   if constexpr (kHasRoles<Kernel>) {
-    return &run_roles<Kernel>;
+    return &run_roles<Kernel, kShared<Kernel>>;
   } else {
-    return &run_steps<Kernel>;
+    return &run_steps<Kernel, kShared<Kernel>>;
   }
 }
 
 // A kernel as the module knows it: made ready for a device before its first launch there (device.h).
 template <class Kernel>
 struct Entry {
-  static constexpr int64_t kShared = sizeof(typename Kernel::Shared) > 1
-                                         ? static_cast<int64_t>(sizeof(typename Kernel::Shared))
-                                         : 0;
   static const void* address() { return reinterpret_cast<const void*>(kernel_of<Kernel>()); }
   // Its number.
-  static inline const int registered = register_kernel(address(), Kernel::kThreads, kShared,
+  static inline const int registered = register_kernel(address(), Kernel::kThreads, kShared<Kernel>,
                                                        kLeastArchitecture<Kernel>, kOnlyArchitecture<Kernel>);
 };
 
@@ -90,7 +62,7 @@ class DeviceLauncher {
     // A block more than are resident would run alone, after the others.
     const int64_t blocks =
         persistent_blocks(tiles, resident_blocks(Entry<Kernel>::registered, stream_.device));
-    kernel_of<Kernel>()<<<static_cast<unsigned>(blocks), Kernel::kThreads, Entry<Kernel>::kShared,
+    kernel_of<Kernel>()<<<static_cast<unsigned>(blocks), Kernel::kThreads, kShared<Kernel>,
                           static_cast<cudaStream_t>(stream_.handle)>>>(kernel);
     check(cudaGetLastError(), "a kernel could not be launched");
   }

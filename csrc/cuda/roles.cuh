@@ -56,7 +56,7 @@ __device__ __forceinline__ void give_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-template <class Kernel>
+template <class Kernel, int64_t>
 __global__ void __launch_bounds__(Kernel::kThreads, 1) run_roles(const __grid_constant__ Kernel kernel) {
   static_assert(sizeof(Kernel) <= 4096, "older drivers take no larger parameters");
   extern __shared__ __align__(1024) unsigned char aligned_memory[];

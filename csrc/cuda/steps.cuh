@@ -17,6 +17,7 @@
 // blocks: a kernel loops while its blocks are fewer.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "geometry/host_device.h"
 
@@ -28,5 +29,37 @@ struct Place {
 };
 
 struct Empty {};
+
+// ---- what a launch must know of a kernel ----
+
+// Bytes of shared memory.
+template <class Kernel>
+constexpr int64_t kShared = std::is_empty_v<typename Kernel::Shared> ? 0 : sizeof(typename Kernel::Shared);
+
+// Blocks that must be resident on a multiprocessor at once, which bounds the registers; 0: as ptxas thinks,
+// which may mean a few bytes spilled for one block more.
+template <class Kernel, class = void>
+constexpr int kResident = 0;
+template <class Kernel>
+constexpr int kResident<Kernel, std::void_t<decltype(Kernel::kResident)>> = Kernel::kResident;
+
+// The first architecture that has a kernel's instructions; code for an older one has no such kernel.
+template <class Kernel, class = void>
+constexpr int kLeastArchitecture = 0;
+template <class Kernel>
+constexpr int kLeastArchitecture<Kernel, std::void_t<decltype(Kernel::kLeastArchitecture)>> =
+    Kernel::kLeastArchitecture;
+// The only architecture that has a kernel, where it is one's own.
+template <class Kernel, class = void>
+constexpr int kOnlyArchitecture = 0;
+template <class Kernel>
+constexpr int kOnlyArchitecture<Kernel, std::void_t<decltype(Kernel::kOnlyArchitecture)>> =
+    Kernel::kOnlyArchitecture;
+
+// Whether a kernel is one of roles (roles.cuh).
+template <class Kernel, class = void>
+constexpr bool kHasRoles = false;
+template <class Kernel>
+constexpr bool kHasRoles<Kernel, std::void_t<typename Kernel::Producer>> = true;
 
 }  // namespace deconvkit::cuda

@@ -29,8 +29,7 @@ struct HostLauncher {
   // Whether that has the kernel's instructions.
   template <class Kernel>
   bool can_run() const {
-    const int only = only_architecture<Kernel>(nullptr);
-    return only ? architecture == only : architecture >= least_architecture<Kernel>(nullptr);
+    return has<Kernel>(architecture);
   }
   // A map's box, as it was told.
   bool encode(const TensorBox& box, cuda::TensorMap& map) const {
@@ -44,11 +43,12 @@ struct HostLauncher {
     if (tiles <= 0) return;
     const int64_t blocks = persistent_blocks(tiles, kBlocks);
     const LaunchPlan plan{persistent_blocks(tiles, int64_t{1} << 12), Kernel::kThreads,
-                          static_cast<int64_t>(sizeof(typename Kernel::Shared))};
+                          cuda::kShared<Kernel>};
     for (const Architecture& a : kArchitectures) {
-      const int only = only_architecture<Kernel>(nullptr);
-      const bool has = only ? a.sm == only : a.sm >= least_architecture<Kernel>(nullptr);
-      EXPECT(!has || fits(plan, a), "a launch that sm_%d refuses", a.sm);
+      if (!has<Kernel>(a.sm)) continue;
+      EXPECT(fits(plan, a), "a launch that sm_%d refuses", a.sm);
+      EXPECT(is_small(a) || resident(plan, a) >= cuda::kResident<Kernel>, "%d blocks, wanted %d, on sm_%d",
+             int(resident(plan, a)), cuda::kResident<Kernel>, a.sm);
     }
     const bool backwards = tiles % 2;
     for (int64_t b = 0; b < blocks; ++b) run(kernel, backwards ? blocks - 1 - b : b, blocks, 0);
@@ -56,20 +56,9 @@ struct HostLauncher {
 
  private:
   template <class Kernel>
-  static constexpr int least_architecture(decltype(Kernel::kLeastArchitecture)*) {
-    return Kernel::kLeastArchitecture;
-  }
-  template <class Kernel>
-  static constexpr int least_architecture(...) {
-    return 0;
-  }
-  template <class Kernel>
-  static constexpr int only_architecture(decltype(Kernel::kOnlyArchitecture)*) {
-    return Kernel::kOnlyArchitecture;
-  }
-  template <class Kernel>
-  static constexpr int only_architecture(...) {
-    return 0;
+  static bool has(int sm) {
+    constexpr int only = cuda::kOnlyArchitecture<Kernel>;
+    return only ? sm == only : sm >= cuda::kLeastArchitecture<Kernel>;
   }
 
   template <class Kernel, class = typename Kernel::Producer>

@@ -320,6 +320,11 @@ void launch_plans() {
     EXPECT(!fits({1, 1056, 0}, a) && !fits({1, 33, 0}, a) && !fits({kMaxBlocks + 1, 32, 0}, a), "sm_%d",
            a.sm);
     EXPECT(kPlainShared <= a.shared, "sm_%d", a.sm);
+    EXPECT(resident({1, 1024, a.shared}, a) == 1 && resident({1, 32, 0}, a) == a.blocks_per_sm, "sm_%d",
+           a.sm);
+    EXPECT(resident({1, 512, 0}, a) == a.threads_per_sm / 512, "sm_%d: threads", a.sm);
+    const int64_t half = a.shared_per_sm / 2 - (a.shared_per_sm - a.shared);
+    EXPECT(resident({1, 256, half}, a) == 2 && resident({1, 256, half + 1}, a) == 1, "sm_%d: two", a.sm);
   }
   EXPECT(persistent_blocks(3, 100) == 3 && persistent_blocks(1000, 100) == 100, "a persistent grid");
   EXPECT(persistent_blocks(int64_t{1} << 40, int64_t{1} << 40) == kMaxBlocks, "beyond 2^31 blocks");
