@@ -85,39 +85,37 @@ struct SpreadWindows : OneStep {
   }
 };
 
-// The cells of N neighbouring 2x2 windows of a plane. Beyond the last window cells are zero.
-template <class T, int N>
-struct SpreadPairs : OneStep {
+// All cells of flat windows, 16 bytes of their values; fewer at the end of a run.
+template <class T, int V>
+struct SpreadFlat : OneStep {
+  static constexpr int kN = kVector<T>, kResident = 4;
   View<const T> pooled;
   View<const uint8_t> switches;
   View<T> big;
-  FastPoolShape s;
+  FlatWindows s;
   Items items;
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
     for_items(items, place, [&](const Items::Item& i) {
-      const T* const from = pooled.at(i.n, i.c, i.h, i.w);
-      const uint8_t* const where = switches.at(i.n, i.c, i.h, i.w);
-      const int64_t windows = i.h < s.h.output ? s.w.output - i.w : 0, cells = s.w.input - 2 * i.w;
-      const bool whole = windows >= N && cells >= 2 * N;
-      Group<T, N> x;
-      Group<uint8_t, N> at;
-      if (whole) x = load<N>(from), at = load<N>(where);
-      for (int kh = 0; kh < 2 && 2 * i.h + kh < s.h.input; ++kh) {
-        T* const to = big.at(i.n, i.c, 2 * i.h + kh, 2 * i.w);
-        if (whole) {
-          Group<T, N> row[2];
+      const T* const from = pooled.at(i.n, 0, 0, i.w);
+      const uint8_t* const where = switches.at(i.n, 0, 0, i.w);
+      T* const run = big.at(i.n, 0, 0, 0);
+      if (i.w + kN <= s.windows) {
+        const Group<T, kN> x = load<kN>(from);
+        const Group<uint8_t, kN> at = load<kN>(where);
+        FlatCells<T, V> cells;
+        DECONVKIT_UNROLL
+        for (int k = 0; k < kN; ++k) {
           DECONVKIT_UNROLL
-          for (int k = 0; k < 2 * N; ++k) {
-            row[k / N].at[k % N] = at.at[k / 2] == 2 * kh + k % 2 ? x.at[k / 2] : T{};
-          }
-          store(to, row[0]);
-          store(to + N, row[1]);
-          continue;
+          for (int cell = 0; cell < 4; ++cell) cells.at(k, cell) = at.at[k] == cell ? x.at[k] : T{};
         }
-        for (int k = 0; k < 2 * N && k < cells; ++k) {
-          const bool named = k / 2 < windows && where[k / 2] == 2 * kh + k % 2;
-          store(to + k, named ? from[k / 2] : T{});
+        cells.store(run, s, i.w);
+        return;
+      }
+      for (int k = 0; k < s.windows - i.w; ++k) {
+        T* const to = run + s.place(i.w + k).cell;
+        for (int cell = 0; cell < 4; ++cell) {
+          store(to + cell / 2 * s.line() + cell % 2, where[k] == cell ? from[k] : T{});
         }
       }
     });
@@ -133,20 +131,20 @@ void spread_by(const Launch& launch, const TensorRef& pooled, const TensorRef& s
   const View<const Switch> at(switches);
   const View<T> to(big);
   const int64_t across = (w + s.w.kernel - 1) / s.w.kernel, down = (h + s.h.kernel - 1) / s.h.kernel;
-  const Way way = way_of<T>(big, pooled, switches, s, sizeof(Switch));
-  if (way == Way::kChannels && side_by_side(s)) {
+  const bool channels = by_channels<T>(big, pooled, switches, sizeof(Switch));
+  if (channels && side_by_side(s)) {
     const Items items(n, c, down, across, true, kN);
     return launch(SpreadWindows<T, Switch, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
   }
-  if (way == Way::kChannels) {
+  if (channels) {
     const Items items(n, c, h, w, true, kN);
     return launch(SpreadCells<Sum, T, Switch, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
   }
   if constexpr (sizeof(Switch) == 1) {
-    if (way == Way::kPairs) {
-      const Items items(n, c, down, across, false, kN);
-      return launch(SpreadPairs<T, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
-    }
+    const auto run = [&](auto cells, const FlatWindows& windows, const Items& items) {
+      launch(SpreadFlat<T, cells()>{{}, from, at, to, windows, items}, items.tiles);
+    };
+    if (if_flat<T>(big, pooled, switches, s, run)) return;
   }
   const Items items(n, c, h, w, channels_innermost(big), 1);
   launch(SpreadCells<Sum, T, Switch, 1>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
@@ -234,34 +232,32 @@ struct CollectChannels : OneStep {
   }
 };
 
-// N neighbouring 2x2 windows of a plane.
-template <class T, int N>
-struct CollectPairs : OneStep {
+// Flat windows, 16 bytes of their values; fewer at the end of a run.
+template <class T, int V>
+struct CollectFlat : OneStep {
+  static constexpr int kN = kVector<T>;
   View<const T> big;
   View<const uint8_t> switches;
   View<T> pooled;
-  FastPoolShape s;
+  FlatWindows s;
   Items items;
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
     for_items(items, place, [&](const Items::Item& i) {
-      const T* const row = big.at(i.n, i.c, 2 * i.h, 2 * i.w);
-      const uint8_t* const where = switches.at(i.n, i.c, i.h, i.w);
-      T* const to = pooled.at(i.n, i.c, i.h, i.w);
-      const int64_t windows = s.w.output - i.w, cells = s.w.input - 2 * i.w;
-      const int rows = 2 * i.h + 1 < s.h.input ? 2 : 2 * i.h < s.h.input ? 1 : 0;
-      if (rows == 2 && windows >= N && cells >= 2 * N) {
-        const Group<uint8_t, N> at = load<N>(where);
-        const Group<T, N> x[2][2] = {{load<N>(row), load<N>(row + N)},
-                                     {load<N>(row + big.h), load<N>(row + big.h + N)}};
-        Group<T, N> result;
+      const T* const run = big.at(i.n, 0, 0, 0);
+      const uint8_t* const where = switches.at(i.n, 0, 0, i.w);
+      T* const to = pooled.at(i.n, 0, 0, i.w);
+      if (i.w + kN <= s.windows) {
+        const Group<uint8_t, kN> at = load<kN>(where);
+        FlatCells<T, V> cells;
+        cells.load(run, s, i.w);
+        Group<T, kN> result;
         DECONVKIT_UNROLL
-        for (int k = 0; k < N; ++k) {
+        for (int k = 0; k < kN; ++k) {
           T value{};
           DECONVKIT_UNROLL
           for (int cell = 0; cell < 4; ++cell) {
-            const int column = 2 * k + cell % 2;
-            const T candidate = x[cell / 2][column / N].at[column % N];
+            const T candidate = cells.at(k, cell);  // a choice between references would take their addresses
             value = at.at[k] == cell ? candidate : value;
           }
           result.at[k] = value;
@@ -269,10 +265,10 @@ struct CollectPairs : OneStep {
         store(to, result);
         return;
       }
-      for (int k = 0; k < N && k < windows; ++k) {
+      for (int k = 0; k < s.windows - i.w; ++k) {
         const int cell = where[k];
-        const bool inside = cell < 2 * rows && 2 * k + cell % 2 < cells;
-        store(to + k, inside ? row[cell / 2 * big.h + 2 * k + cell % 2] : T{});
+        const T* const from = run + s.place(i.w + k).cell;
+        store(to + k, cell < 4 ? from[cell / 2 * s.line() + cell % 2] : T{});
       }
     });
   }
@@ -287,16 +283,16 @@ void collect_by(const Launch& launch, const TensorRef& big, const TensorRef& swi
   const View<const T> from(big);
   const View<const Switch> at(switches);
   const View<T> to(pooled);
-  const Way way = way_of<T>(big, pooled, switches, s, sizeof(Switch));
-  if (way == Way::kChannels && s.cells() <= kMostCells && !(Winner && s.overlaps())) {
+  if (by_channels<T>(big, pooled, switches, sizeof(Switch)) && s.cells() <= kMostCells &&
+      !(Winner && s.overlaps())) {
     const Items items(n, c, h, w, true, kN);
     return launch(CollectChannels<T, Switch, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
   }
   if constexpr (sizeof(Switch) == 1) {
-    if (way == Way::kPairs) {
-      const Items items(n, c, h, w, false, kN);
-      return launch(CollectPairs<T, kN>{{}, from, at, to, FastPoolShape(s), items}, items.tiles);
-    }
+    const auto run = [&](auto cells, const FlatWindows& windows, const Items& items) {
+      launch(CollectFlat<T, cells()>{{}, from, at, to, windows, items}, items.tiles);
+    };
+    if (if_flat<T>(big, pooled, switches, s, run)) return;
   }
   const Items items(n, c, h, w, channels_innermost(pooled), 1);
   if (Winner && s.overlaps()) {

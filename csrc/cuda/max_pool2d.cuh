@@ -62,40 +62,39 @@ struct PoolWindows : OneStep {
   }
 };
 
-// N neighbouring 2x2 windows of a plane, none of them cut off.
-template <class T, int N>
-struct PoolPairs : OneStep {
+// Flat windows, 16 bytes of the output; fewer at the end of a run.
+template <class T, int V>
+struct PoolFlat : OneStep {
+  static constexpr int kN = kVector<T>;
   View<const T> input;
   View<T> output;
   View<uint8_t> switches;
-  int64_t columns;  // of the output
+  FlatWindows s;
   Items items;
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
     for_items(items, place, [&](const Items::Item& i) {
-      const T* row = input.at(i.n, i.c, 2 * i.h, 2 * i.w);
-      T* const to = output.at(i.n, i.c, i.h, i.w);
-      uint8_t* const at = switches.at(i.n, i.c, i.h, i.w);
-      Best<T, uint8_t, N> best;
-      if (i.w + N <= columns) {
-        const Group<T, N> cells[2][2] = {{load<N>(row), load<N>(row + N)},
-                                         {load<N>(row + input.h), load<N>(row + input.h + N)}};
+      const T* const run = input.at(i.n, 0, 0, 0);
+      T* const to = output.at(i.n, 0, 0, i.w);
+      uint8_t* const at = switches.at(i.n, 0, 0, i.w);
+      if (i.w + kN <= s.windows) {
+        FlatCells<T, V> cells;
+        cells.load(run, s, i.w);
+        Best<T, uint8_t, kN> best;
         DECONVKIT_UNROLL
-        for (int k = 0; k < N; ++k) {
+        for (int k = 0; k < kN; ++k) {
           DECONVKIT_UNROLL
-          for (int cell = 0; cell < 4; ++cell) {
-            const int x = 2 * k + cell % 2;
-            best.take(k, cells[cell / 2][x / N].at[x % N], cell, cell == 0);
-          }
+          for (int cell = 0; cell < 4; ++cell) best.take(k, cells.at(k, cell), cell, cell == 0);
         }
         store(to, best.value);
         store(at, best.where);
         return;
       }
-      for (int k = 0; k < columns - i.w; ++k) {
+      for (int k = 0; k < s.windows - i.w; ++k) {
+        const T* const from = run + s.place(i.w + k).cell;
         Best<T, uint8_t, 1> one;
         for (int cell = 0; cell < 4; ++cell) {
-          one.take(0, row[cell / 2 * input.h + 2 * k + cell % 2], cell, cell == 0);
+          one.take(0, from[cell / 2 * s.line() + cell % 2], cell, cell == 0);
         }
         store(to + k, one.value);
         store(at + k, one.where);
@@ -112,16 +111,15 @@ void pool_windows(const Launch& launch, const TensorRef& input, const TensorRef&
   const View<const T> in(input);
   const View<T> out(output);
   const View<Switch> at(switches);
-  const Way way = way_of<T>(input, output, switches, s, sizeof(Switch));
-  if (way == Way::kChannels) {
+  if (by_channels<T>(input, output, switches, sizeof(Switch))) {
     const Items items(n, c, h, w, true, kN);
     return launch(PoolWindows<T, Switch, kN>{{}, in, out, at, FastPoolShape(s), items}, items.tiles);
   }
   if constexpr (sizeof(Switch) == 1) {
-    if (way == Way::kPairs && 2 * h <= s.h.input && 2 * w <= s.w.input) {
-      const Items items(n, c, h, w, false, kN);
-      return launch(PoolPairs<T, kN>{{}, in, out, at, w, items}, items.tiles);
-    }
+    const auto run = [&](auto cells, const FlatWindows& windows, const Items& items) {
+      launch(PoolFlat<T, cells()>{{}, in, out, at, windows, items}, items.tiles);
+    };
+    if (if_flat<T>(input, output, switches, s, run)) return;
   }
   const Items items(n, c, h, w, channels_innermost(output), 1);
   launch(PoolWindows<T, Switch, 1>{{}, in, out, at, FastPoolShape(s), items}, items.tiles);

@@ -131,4 +131,16 @@ inline bool groups_along(const TensorRef& t, int dim, int n, int bytes) {
   return true;
 }
 
+// Whether the dimensions from `dim` on are runs of elements without gaps, in which any group of `n` elements
+// of `bytes`, at any multiple of n, is aligned to its size.
+inline bool runs_from(const TensorRef& t, int dim, int n, int bytes) {
+  if (reinterpret_cast<uintptr_t>(t.data) % static_cast<uintptr_t>(n * bytes)) return false;
+  int64_t next = 1;
+  for (int i = t.rank - 1; i >= 0; --i) {
+    if (t.size[i] != 1 && (i < dim ? t.stride[i] % n != 0 : t.stride[i] != next)) return false;
+    next *= t.size[i];
+  }
+  return true;
+}
+
 }  // namespace deconvkit::cuda

@@ -51,10 +51,17 @@ void append_elements(const TensorRef& t, std::vector<Store>& to) {
 }  // namespace
 
 void cuda::on_store(const void* to, int64_t bytes) {
+  EXPECT(reinterpret_cast<uintptr_t>(to) % static_cast<uintptr_t>(bytes < 16 ? bytes : 16) == 0,
+         "a store to an address that is not aligned");
   stores().push_back({static_cast<const char*>(to), bytes});
 }
 
 namespace testing {
+
+namespace {
+int64_t last_stores = 0;
+}
+int64_t stores_of_last_call() { return last_stores; }
 
 void forget_stores() { stores().clear(); }
 
@@ -78,6 +85,7 @@ void expect_stored_once(std::initializer_list<const TensorRef*> outputs,
   const auto same = [](const Store& a, const Store& b) { return a.at == b.at && a.bytes == b.bytes; };
   EXPECT(std::equal(stored.begin(), stored.end(), wanted.begin(), wanted.end(), same),
          "what was stored are not the outputs' elements");
+  last_stores = static_cast<int64_t>(stores().size());
   forget_stores();
 }
 

@@ -90,6 +90,8 @@ void forget_stores();
 // workspace, where nothing was stored twice either.
 void expect_stored_once(std::initializer_list<const TensorRef*> outputs,
                         const std::vector<double>& workspace = {});
+// How many stores that were, the last time.
+int64_t stores_of_last_call();
 
 // Whether an implicit GEMM served the call (cuda_host_gemm.cpp), and so computed it.
 bool implicit_gemm_on_host(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,

@@ -166,6 +166,7 @@ Tensor::Tensor(DType dtype, Sizes sizes, Role role, Layout layout, int64_t offse
     ref_.stride[i] = step;
     step *= sizes[i] ? sizes[i] : 1;
     if (layout == Layout::kStrided || (layout == Layout::kRowsApart && i <= rank - 2)) step += 3;
+    if (layout == Layout::kPart && i == 1) step += 8;
     if (layout == Layout::kPaddedRows && i == rank - 1) step = (step + 7) / 8 * 8;
   }
   // expand(): the outermost dimension has one element, seen many times.

@@ -56,8 +56,9 @@ PoolCase any_pool(Random& random) {
   p.mixed = random.one_in(3);
   p.aligned = random.one_in(2);
   if (random.one_in(2)) {  // for kernels that take 16 bytes at once
-    p.channels = 8 * random.between(1, 2);
-    p.layout = random.any_of({Layout::kChannelsLast, Layout::kPaddedRows});
+    p.channels = 8 * random.between(1, 2) - (random.one_in(4) ? 1 : 0);
+    p.layout =
+        random.any_of({Layout::kChannelsLast, Layout::kContiguous, Layout::kPart, Layout::kPaddedRows});
     p.mixed = false;
     p.aligned = true;
   }

@@ -8,6 +8,7 @@
 #include "expect.h"
 #include "geometry/conv_shape.h"
 #include "geometry/divisor.h"
+#include "geometry/flat_windows.h"
 #include "geometry/launch_plan.h"
 #include "geometry/phases.h"
 #include "geometry/pool_shape.h"
@@ -314,6 +315,44 @@ void sample_tiles() {
   }
 }
 
+// ---- flat windows ----
+
+void check_flat_place(const FlatWindows& f, int64_t rows, int64_t window) {
+  const int64_t plane = window / (rows * f.columns), h = window / f.columns % rows, w = window % f.columns;
+  const FlatWindows::Place place = f.place(window);
+  EXPECT(place.cell == (plane * 2 * rows + 2 * h) * 2 * f.columns + 2 * w && place.left == f.columns - w,
+         "window %lld of rows of %lld: cell %lld, left %lld", (long long)window, (long long)f.columns,
+         (long long)place.cell, (long long)place.left);
+}
+
+// Windows lie where planes, rows and columns say; whoever takes some at once finds them aligned and goes on
+// to the next ones.
+void flat_windows() {
+  for (int64_t columns = 1; columns <= 40; ++columns)
+    for (int64_t rows = 1; rows <= 3; ++rows) {
+      const FlatWindows f(3 * rows * columns, columns);
+      for (int64_t p = 0; p < f.windows; ++p) check_flat_place(f, rows, p);
+      for (const int64_t step : {1, 2, 4, 8}) {
+        if (columns % step) continue;
+        EXPECT(f.line() % (2 * step) == 0, "a line of %lld", (long long)columns);
+        FlatWindows::Place place = f.place(0);
+        for (int64_t p = 0; p < f.windows; p += step) {
+          const FlatWindows::Place want = f.place(p);
+          EXPECT(place.cell == want.cell && place.left == want.left, "the walk to window %d", int(p));
+          EXPECT(place.cell % (2 * step) == 0 && place.left >= step, "window %d is not aligned", int(p));
+          place = f.next(place, step);
+        }
+      }
+    }
+  // Beyond 2^31: rows, columns.
+  const int64_t big = (int64_t{1} << 33) + 6;
+  for (const int64_t columns : {int64_t{3}, big}) {
+    const FlatWindows f(columns * (big / columns + 2), columns);
+    for (const int64_t p : {int64_t{0}, columns - 1, columns, big - 1, f.windows - 1})
+      check_flat_place(f, 2, p);
+  }
+}
+
 void launch_plans() {
   for (const Architecture& a : kArchitectures) {
     EXPECT(fits({1, 1024, a.shared}, a) && !fits({1, 1024, a.shared + 1}, a), "sm_%d: shared memory", a.sm);
@@ -436,6 +475,7 @@ int main() {
   divisors();
   row_tiles();
   sample_tiles();
+  flat_windows();
   launch_plans();
   switch_cells();
   sentinels();
