@@ -1,6 +1,7 @@
 // Transposed convolution: small -> large. The work is done by conv_gather.cpp, over stride x stride
-// phases, or by conv_scatter.cpp.
+// phases, or by conv_pointwise.cpp or conv_scatter.cpp.
 #include "cpu/conv_gather.h"
+#include "cpu/conv_pointwise.h"
 #include "cpu/conv_scatter.h"
 #include "cpu/conv_winograd.h"
 #include "cpu/integers.h"
@@ -36,6 +37,12 @@ void conv_transpose2d(const TensorRef& input, const TensorRef& weight, const Ten
   }
   const WeightView view = {weight.data,      weight.stride[1], weight.stride[0],
                            weight.stride[2], weight.stride[3], s.group_small() * weight.stride[0]};
+  if (is_pointwise(s.h) && is_pointwise(s.w) &&
+      conv_pointwise({s.h.kernel, s.w.kernel, s.batch, s.groups, s.group_small(), s.group_large(), view,
+                      input, bias, output, options},
+                     threads)) {
+    return;
+  }
   const auto axis = [](const ConvAxis& a) {
     return ScatterAxis{a.small, a.large, a.kernel, a.stride, a.padding, a.dilation};
   };

@@ -17,11 +17,17 @@ inline Pair pair(const BFloat16* from, int64_t c, int64_t channels, int64_t stri
   return static_cast<Pair>(from[c * stride].bits | high << 16);
 }
 
+// kLanes<Pair> neighbours, each in the low half of a lane.
+inline auto widen_half(const BFloat16* from) {
+  Vec<uint16_t, kLanes<Pair>> half;
+  std::memcpy(&half, from, sizeof half);
+  return __builtin_convertvector(half, Vec<uint32_t, kLanes<Pair>>);
+}
+
 // to[j·to_stride + i] = pair i of column j, for i < pairs_of(channels), j < columns.
 inline void transpose_pairs(const BFloat16* from, int64_t channel, int64_t channels, int64_t columns,
                             Pair* to, int64_t to_stride) {
   constexpr int L = kLanes<Pair>;
-  using Half = Vec<uint16_t, L>;
   using Bits = Vec<uint32_t, L>;
   const int64_t rows = pairs_of(channels);
   if (rows < L || columns < L) {
@@ -31,9 +37,7 @@ inline void transpose_pairs(const BFloat16* from, int64_t channel, int64_t chann
     return;
   }
   const auto load_row = [&](int64_t c, int64_t j) {
-    Half half{};
-    if (c < channels) std::memcpy(&half, from + c * channel + j, sizeof half);
-    return __builtin_convertvector(half, Bits);
+    return c < channels ? widen_half(from + c * channel + j) : Bits{};
   };
   // The last block of either axis overlaps the one before.
   for (int64_t i = 0;;) {

@@ -70,7 +70,7 @@ inline void parallel_tasks(int64_t n, int threads, F&& f, bool dynamic) {
     const FloatMode guard(mode);
     const int thread = omp_get_thread_num();
     if (dynamic) {
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1) nowait
       for (int64_t i = 0; i < n; ++i) refusal.guard([&] { f(i, thread); });
     } else {
 #pragma omp for schedule(static)

@@ -17,6 +17,12 @@ ConvAxis any_axis(Random& random, int64_t largest) {
   return axis;
 }
 
+// No cell of the large side has more than one tap.
+ConvAxis any_pointwise_axis(Random& random, int64_t largest) {
+  const int64_t small = random.between(1, largest), kernel = random.one_in(2) ? 1 : random.between(2, 5);
+  return {small, small * kernel, kernel, kernel, 0, 1};
+}
+
 ConvCase any_conv(Random& random, int64_t most_small, int64_t most_large, bool many_pixels) {
   ConvShape s;
   const bool large = many_pixels || (most_small == 0 && random.one_in(20));
@@ -31,6 +37,11 @@ ConvCase any_conv(Random& random, int64_t most_small, int64_t most_large, bool m
   s.h = any_axis(random, large ? 30 : 7);
   s.w = any_axis(random, large ? 60 : most > 4 || random.one_in(3) ? 7 : 24);
   if (random.one_in(4)) s.w = s.h;
+  if (!most_small && random.one_in(5)) {
+    s.h = any_pointwise_axis(random, large ? 30 : 7), s.w = any_pointwise_axis(random, large ? 60 : 24);
+    if (random.one_in(2))
+      s.h.kernel = s.w.kernel = s.h.stride = s.w.stride = 1, s.h.large = s.h.small, s.w.large = s.w.small;
+  }
   return conv_case(random, s, any_float(random));
 }
 

@@ -92,10 +92,10 @@ class Case:
 # Every way through the kernels: phases, whole and partial vectors of channels and pixels, few channels, 1x1,
 # Winograd's window (3x3 s1, 4x4 and 5x5 s2) and what lies outside it, groups, depthwise, dilation.
 CASES = {
-    "1x1": Case(2, (5, 9), (4, 7), (1, 1)),
+    "1x1": Case(3, (5, 9), (4, 7), (1, 1)),
     "3x3": Case(2, (17, 20), (6, 9), (3, 3), padding=(1, 1)),
     "3x3 few": Case(1, (3, 2), (5, 18), (3, 3), padding=(1, 0)),
-    "2x2 s2": Case(2, (6, 5), (4, 6), (2, 2), (2, 2)),
+    "2x2 s2": Case(3, (6, 5), (4, 6), (2, 2), (2, 2)),
     "4x4 s2": Case(1, (10, 3), (5, 8), (4, 4), (2, 2), (1, 1)),
     "5x5 s2": Case(2, (9, 8), (4, 5), (5, 5), (2, 2), (2, 2), (1, 1)),
     "uneven": Case(1, (4, 3), (6, 7), (3, 2), (2, 3), (1, 0), (1, 0)),
@@ -119,6 +119,9 @@ WIDE = {
     "tiles of vocoders": Case(1, (20, 17), (1, 1400), (1, 4), (1, 2), (0, 1)),
     "phases merged": Case(1, (21, 21), (9, 8), (16, 16), (8, 8), (4, 4)),
     "phases merged unevenly": Case(3, (35, 18), (6, 11), (4, 6), (2, 3), (0, 0), (1, 2)),
+    "pointwise, many pixels": Case(1, (3, 5), (31, 33), (1, 1)),
+    "pointwise 2x2 s2": Case(3, (300, 26), (9, 8), (2, 2), (2, 2)),
+    "pointwise in groups": Case(2, (10, 7), (13, 11), (2, 3), (2, 3), groups=2),
     "both, many in": Case(2, (130, 20), (50, 47), (3, 3), padding=(1, 1)),
     "both, many out": Case(2, (18, 140), (46, 51), (3, 3), padding=(1, 1)),
 }

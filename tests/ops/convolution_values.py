@@ -265,7 +265,7 @@ class Values(Convolution):
     @pytest.mark.parametrize("layout", LAYOUTS)
     @variants
     def test_layouts(self, isa: str, layout: str, algorithm: str) -> None:
-        for case in (CASES["3x3"], CASES["4x4 s2"], CASES["groups"]):
+        for case in (CASES[name] for name in ("1x1", "2x2 s2", "3x3", "4x4 s2", "groups")):
             x, w, b = case.tensors(self.transposed)
             x, w = lay_out(x, layout), lay_out(w, layout)
             arguments = case.arguments(self.transposed)

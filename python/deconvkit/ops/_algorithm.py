@@ -114,10 +114,13 @@ def is_pointwise(p: Problem) -> bool:
     """A kernel of one cell, so a plain matrix product.
 
     Where torch has a short way to it: in channels_last, or in NCHW with batches below 16. The exceptions:
-    bfloat16, large outputs (page faults decide), small weight gradients, and small batches transposed to more
-    than 8 channels.
+    planes whose pixels fill the lanes (csrc/cpu/conv_pointwise.cpp), bfloat16, large outputs (page faults
+    decide), small weight gradients, and small batches transposed to more than 8 channels.
     """
     if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p) or not (p.channels_last or p.batch < 16):
+        return False
+    every_pixel = p.op != "conv_weight_grad" and tuple(p.small) == tuple(p.large)
+    if not p.channels_last and every_pixel and math.prod(p.small) >= 16:
         return False
     if p.op == "conv_weight_grad":
         return p.products >= 2e7
