@@ -192,6 +192,8 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
         (["vae", "--data.test_size", "0"], "--data.test_size: expected 2 to 1796 of the 1797 digits, got 0"),
         (["vgg", "--data.test_count", "0"], "--data.test_count: expected at least 1, got 0"),
         (["vgg", "--data.scenes", "0"], "--data.scenes: expected at least 1, got 0"),
+        (["deconvnet", "--data.scene_size", "7"], "--data.scene_size: expected at least 8, got 7"),
+        (["deconvnet", "--data.first_stage", "-1"], "--data.first_stage: expected at least 0, got -1"),
         (["sparse-autoencoder", "--data.count", "0"], "--data.count: expected at least 1, got 0"),
         (["dcgan", "--data.size", "-4"], "--data.size: expected at least 1, got -4"),
         (["m2", "--model.weight", "-1"], "m2: --model.weight: expected at least 0, got -1"),

@@ -126,6 +126,17 @@ def test_too_few_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "two or more images to learn from and one to test on, got 1 and 1" in capsys.readouterr().err
 
 
+def test_a_file_that_is_no_image_is_told_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_classes(tmp_path / "images", 10)
+    (tmp_path / "images/red/odd.png").write_text("no picture")
+    arguments = ["train", "vgg", "--data", str(tmp_path / "images"), "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "odd.png: expected an image, got a file that cannot be read as one" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_taken_up_again_between_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(folder: str, *more: str) -> int:
         stages = ["--data.first_stage=2", "--trainer.max_epochs=4"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,26 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: expected an image file, got none of that name")
+    with _refusing(path), Image.open(path) as image:
+        return _rgb(ImageOps.exif_transpose(image))
+
+
+def require_images(paths: Iterable[Path]) -> None:
+    """Raise DataError at the first of these files that does not begin as an image does."""
+    from PIL import Image
+
+    for path in paths:
+        with _refusing(path), Image.open(path):
+            pass
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """What pillow says of a file that it cannot read, in a DataError."""
+    from PIL import Image
+
     try:
-        with Image.open(path) as image:
-            return _rgb(ImageOps.exif_transpose(image))
+        yield
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(

@@ -13,6 +13,9 @@ from deconvkit.losses.segmentation import IGNORED
 
 CLASSES = ("background", "disc", "square", "triangle", "star")
 
+SMALLEST_SCENE = 8  # pixels a side
+
+_SMALLEST = 5  # pixels a shape is wide
 _FINE = 4  # lines of a mask for each of the image
 _TRIES = 12  # to find a free place
 _HUES = 0.05  # of the circle of hues, the spread within a class; their means are a quarter apart
@@ -35,7 +38,7 @@ def draw_scenes(
 
     Args:
         count: scenes.
-        size: pixels a side.
+        size: pixels a side, at least ``SMALLEST_SCENE``.
         generator: what draws.
         most: objects of a scene. They hardly hide each other.
         sides: the smallest and largest diameter of a shape, as shares of the scene's side; uniform in its
@@ -62,7 +65,7 @@ def _scene(
     # The large first: what is drawn later lies above.
     for number, diameter in enumerate(sorted(diameters, reverse=True), 1):
         label = int(generator.integers(1, len(CLASSES)))
-        cover = _mask(label, max(5, round(diameter)), generator)
+        cover = _mask(label, max(_SMALLEST, round(diameter)), generator)
         side = cover.shape[0]
         for _ in range(_TRIES):
             top, left = generator.integers(0, size - side + 1, 2)

@@ -73,11 +73,11 @@ def shared_batches(
     return DataLoader(data, size, sampler=sampler)
 
 
-def require_sizes(data: Any, *names: str) -> None:
-    """Raise DataError unless each of these arguments of a data module is at least 1."""
+def require_sizes(data: Any, *names: str, least: int = 1) -> None:
+    """Raise DataError unless each of these arguments of a data module is so large."""
     for name in names:
-        if getattr(data, name) < 1:
-            raise images.DataError(f"--data.{name}: expected at least 1, got {getattr(data, name)}")
+        if getattr(data, name) < least:
+            raise images.DataError(f"--data.{name}: expected at least {least}, got {getattr(data, name)}")
 
 
 class TensorData(pl.LightningDataModule):
@@ -262,7 +262,7 @@ class CutData(pl.LightningDataModule):
     Args:
         path: what the user's data are; None: those that ship.
         size: pixels a side.
-        batch_size: samples a batch.
+        batch_size: samples a batch; 0: all of them.
         test_count: samples for testing, at most.
         seed: of all that is drawn.
     """
@@ -354,7 +354,9 @@ class Scenes(CutData):
         self.train_scenes: Sequence[Scene]
         self.test_scenes: Sequence[Scene]
         self.whole_scenes: Sequence[Scene]  # to be segmented whole, their objects of all sizes
+        require_sizes(self, "first_stage", least=0)
         if self.path is None:
+            require_sizes(self, "scene_size", least=shapes.SMALLEST_SCENE)
             self.classes = list(shapes.CLASSES)
             generator = np.random.default_rng(self.seed)
             drawn = shapes.draw_scenes(self.scenes + self.test_count, self.scene_size, generator)
@@ -417,6 +419,7 @@ class ClassImages(CutData):
             self.test_items: list[tuple[Any, int]] = found[self.scenes :]
         else:
             files, labels, self.classes = images.class_folders(self.path)
+            images.require_images(files)  # now, rather than in the middle of an epoch
             order = np.random.default_rng(self.seed).permutation(len(files))
             items = [(files[i], labels[i]) for i in order]
             kept = max(1, len(items) // 10)
