@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(Kernel::kThreads, kResident<Kernel>)
   if constexpr (kArchitecture >= kLeastArchitecture<Kernel>) {
     extern __shared__ __align__(16) unsigned char memory[];
     auto& shared = *reinterpret_cast<typename Kernel::Shared*>(memory);
+    static_assert(sizeof(Kernel) <= 4096, "older drivers take no larger parameters");
     typename Kernel::Own own;
     const Place place{blockIdx.x, gridDim.x, static_cast<int32_t>(threadIdx.x)};
     const int64_t steps = kernel.steps(place.block, place.blocks);

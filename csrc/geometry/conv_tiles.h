@@ -8,6 +8,7 @@
 #include "geometry/conv_shape.h"
 #include "geometry/divisor.h"
 #include "geometry/host_device.h"
+#include "geometry/parts.h"
 #include "geometry/phases.h"
 #include "tensor_ref.h"
 
@@ -119,10 +120,8 @@ struct WeightGradTiles : ProductTile {
         by_kernel(w.kernel),
         by_height(h.small),
         by_width(w.small) {
-    const int64_t chunks = ProductTile::chunks(pixels), tiles = groups * row_tiles * column_tiles;
-    int64_t most = chunks / kPartChunks;
-    if (most > kTilesWanted / tiles) most = kTilesWanted / tiles;
-    if (most < 1) most = 1;
+    const int64_t chunks = ProductTile::chunks(pixels);
+    const int64_t most = parts_of(kTilesWanted, groups * row_tiles * column_tiles, chunks / kPartChunks);
     part_chunks = chunks < 1 ? 1 : (chunks + most - 1) / most;
     parts = chunks < 1 ? 1 : (chunks + part_chunks - 1) / part_chunks;
   }

@@ -18,6 +18,7 @@
 #include "geometry/conv_shape.h"
 #include "geometry/divisor.h"
 #include "geometry/host_device.h"
+#include "geometry/parts.h"
 #include "geometry/phases.h"
 
 namespace deconvkit {
@@ -124,8 +125,7 @@ struct GemmTiles {
   static constexpr int32_t kHaloRows = 576;   // of shared memory, kDepthBytes each, for halos in flight
   static constexpr int64_t kFewChannels = 8;  // phases are folded up to so many
   static constexpr int32_t kNarrow = 16, kMiddle = 64, kWide = 128;  // columns of a tile
-  static constexpr int64_t kBlocksWanted = 256;  // parts make at most so many where tiles are fewer
-  static constexpr int64_t kPartTerms = 16;      // of a part, at least
+  static constexpr int64_t kPartTerms = 16;                          // of a part, at least
   static constexpr int64_t kRidge = 192;    // products that tensor cores make while memory moves one element
   static constexpr int32_t kThreads = 256;  // of a block that reads its halos by numbers
 
@@ -168,24 +168,19 @@ struct GemmTiles {
     tiles_n = (batch + tile_n - 1) / tile_n;
     tiles_h = (h.cells + tile_h() - 1) / tile_h();
     tiles_w = (w.cells + tile_w() - 1) / tile_w();
-    const int64_t wanted = parts_of(tiles(), rounds(), taps());
+    const int64_t by_terms = terms / kPartTerms;
+    const int64_t wanted = parts_of(kBlocksWanted, tiles(), by_terms < rounds() ? by_terms : rounds());
     part_rounds = (rounds() + wanted - 1) / wanted;
     parts = (rounds() + part_rounds - 1) / part_rounds;
   }
 
-  // Whether memory takes longer than tensor cores: such a layer cannot afford that its input is read and
-  // written once more beforehand. An H200 makes 788 Tflop/s of 16-bit types and moves 4.3 TB/s, so 183
-  // products an element; of TF32 as many, half as fast over elements twice as large.
+  // Whether an input that cannot be read 16 bytes at once is read by numbers rather than packed. Packing
+  // reads and writes it once more, which counts where memory is what a layer waits for; by numbers, loads do
+  // not run beside the products, which counts where it waits for these. An H200 makes 788 Tflop/s of 16-bit
+  // types and moves 4.3 TB/s, so 183 products an element; of TF32 as many, half as fast over elements twice
+  // as large. By three products of TF32, 61: between the two float32 waits for its products, and saves the
+  // pass over the input all the same. Not measured.
   static bool is_memory_bound(const ConvShape& s) { return s.products() <= kRidge * s.elements(); }
-
-  // Into how many parts so many tiles of so many rounds are split at most. Of the shape alone, so that
-  // results are the same on every GPU.
-  static constexpr int64_t parts_of(int64_t tiles, int64_t rounds, int32_t taps) {
-    int64_t most = tiles > 0 ? kBlocksWanted / tiles : 1;
-    if (most > rounds * taps / kPartTerms) most = rounds * taps / kPartTerms;
-    if (most > rounds) most = rounds;
-    return most < 1 ? 1 : most;
-  }
 
   // Whether the shape is one for this algorithm: at most 32 phases an axis, and taps so near to each other
   // that the halo of a box of cells finds room.
@@ -252,7 +247,6 @@ struct GemmTiles {
     int32_t cell, piece;
   };
   static constexpr int32_t kPieces = kDepthBytes / kPiece, kHaloStep = kThreads / kPieces;
-  static constexpr int32_t kHaloShare = (kHaloRows / 2 + kHaloStep - 1) / kHaloStep;
   DECONVKIT_HD static HaloPiece piece_of_halo(int32_t thread, int32_t j) {
     return {thread % kHaloStep + j * kHaloStep, thread / kHaloStep};
   }

@@ -13,6 +13,7 @@
 #include "geometry/conv_shape.h"
 #include "geometry/divisor.h"
 #include "geometry/host_device.h"
+#include "geometry/parts.h"
 
 namespace deconvkit {
 
@@ -42,7 +43,6 @@ struct WeightGradGemmTiles {
   static constexpr int32_t kStages = 3;                  // chunks in flight
   static constexpr int32_t kFewRows = 64, kRows = 128;   // of a tile
   static constexpr int32_t kColumnBytes = 256;           // of a tile
-  static constexpr int64_t kBlocksWanted = 256;          // parts make at most so many where tiles are fewer
   static constexpr int64_t kPartChunks = 8;              // of a part, at least
   static constexpr int64_t kLargest = int64_t{1} << 29;  // of what adds up to a coordinate, which has 32 bits
 
@@ -76,20 +76,13 @@ struct WeightGradGemmTiles {
         by_cell(cell_channels),
         by_kernel(w.kernel) {
     const int64_t all = chunks(pixels);
-    part_chunks = blocks_of(all, parts_of(groups * row_tiles * column_tiles, all));
+    part_chunks =
+        blocks_of(all, parts_of(kBlocksWanted, groups * row_tiles * column_tiles, all / kPartChunks));
     parts = blocks_of(all, part_chunks);
     if (side == BiasSide::kNone) return;
     bias_channels = side == BiasSide::kLarge ? large_channels : small_channels;
     bias_tiles_across = blocks_of(bias_channels, columns_of_tile);
     bias_parts = blocks_of(chunks(bias_pixels), part_chunks);
-  }
-
-  // Into how many parts so many tiles of so many chunks are split at most. Of the shape alone, so that
-  // results are the same on every GPU.
-  static constexpr int64_t parts_of(int64_t tiles, int64_t chunks) {
-    int64_t most = kBlocksWanted / tiles;
-    if (most > chunks / kPartChunks) most = chunks / kPartChunks;
-    return most < 1 ? 1 : most;
   }
 
   // Whether the shape is one for this algorithm: any but of sides and strides beyond 2^29.

@@ -33,6 +33,8 @@ void check(const ConvShape& s, bool transposed, int32_t bytes, bool channels_fir
   ++served;
   folded += t.h.folded;
   split += t.parts > 1;
+  EXPECT(t.parts == 1 || (t.parts <= t.rounds() && t.parts * t.tiles() <= 256 && t.parts * 16 <= t.terms),
+         "%lld parts: " SHAPE, (long long)t.parts, SHAPE_ARGS(s));
   EXPECT(t.halo() * t.halos <= GemmTiles::kHaloRows && t.tile_n * t.tile_h() * t.tile_w() <= GemmTiles::kRows,
          SHAPE, SHAPE_ARGS(s));
   const std::vector<int64_t> wanted = products(s, transposed);
@@ -106,7 +108,7 @@ void check(const ConvShape& s, bool transposed, int32_t bytes, bool channels_fir
 void halo_shares() {
   std::vector<int> times(GemmTiles::kHaloRows / 2 * GemmTiles::kPieces);
   for (int32_t thread = 0; thread < GemmTiles::kThreads; ++thread)
-    for (int32_t j = 0; j < GemmTiles::kHaloShare; ++j) {
+    for (int32_t j = 0; j * GemmTiles::kHaloStep < GemmTiles::kHaloRows / 2; ++j) {
       const GemmTiles::HaloPiece p = GemmTiles::piece_of_halo(thread, j);
       EXPECT(p.piece >= 0 && p.piece < 64 / 16, "piece %d of thread %d", p.piece, thread);
       if (thread % 32) {
@@ -239,16 +241,16 @@ void known_layers() {
 // Parts where tiles are few, by the shape alone.
 void parts() {
   for (int64_t tiles = 0; tiles <= 300; ++tiles)
-    for (int64_t rounds = 1; rounds <= 70; ++rounds)
-      for (const int32_t taps : {1, 4, 9, 25, 100}) {
-        const int64_t parts = GemmTiles::parts_of(tiles, rounds, taps);
-        EXPECT(parts >= 1 && parts <= rounds, "parts of %lld tiles, %lld rounds", (long long)tiles,
-               (long long)rounds);
-        EXPECT(parts == 1 || (parts * tiles <= 256 && parts * 16 <= rounds * taps),
-               "%lld parts of %lld tiles, %lld rounds of %d taps", (long long)parts, (long long)tiles,
-               (long long)rounds, taps);
-      }
-  EXPECT(GemmTiles::parts_of(128, 32, 4) == 2 && GemmTiles::parts_of(129, 32, 4) == 1, "129 tiles");
+    for (int64_t most = 0; most <= 70; ++most) {
+      const int64_t parts = parts_of(256, tiles, most);
+      EXPECT(parts == 1 || (parts <= most && parts * tiles <= 256), "%lld parts of %lld tiles, most %lld",
+             (long long)parts, (long long)tiles, (long long)most);
+      EXPECT(parts >= 1 && (tiles == 0 || parts >= most || (parts + 1) * tiles > 256),
+             "only %lld parts of %lld tiles, most %lld", (long long)parts, (long long)tiles, (long long)most);
+    }
+  EXPECT(parts_of(256, 128, 9) == 2 && parts_of(256, 129, 9) == 1 && parts_of(512, 129, 9) == 3, "129 tiles");
+  const GemmTiles fits(square(8, 64, 512, {16, 16, 4, 1, 1, 1}), false, 2, false);
+  EXPECT(fits.tiles() == 16 && fits.rounds() == 16 && fits.parts == 16, "parts of one round of 16 taps");
   // DCGAN's first layers, batch 16 and 1: nearly a block for each of 256, and as many as there are rounds.
   const GemmTiles few(square(16, 1024, 512, {4, 8, 5, 2, 2, 1}), true, 2, false);
   EXPECT(few.tiles() == 32 && few.rounds() == 32 && few.parts == 8 && few.part_terms() == 36, "batch 16");

@@ -134,14 +134,18 @@ void known_layers() {
          "dcgan's last layer");
   EXPECT(Tiles(square(8, 8, 8, {4, 4, 1, 1, 0, 1}), 4, BiasSide::kNone).parts == 1, "four chunks");
 
-  for (int64_t tiles = 1; tiles <= 300; ++tiles)
-    for (int64_t chunks = 1; chunks <= 5000; chunks += 1 + chunks / 9) {
-      const int64_t parts = Tiles::parts_of(tiles, chunks);
-      EXPECT(parts >= 1 && (parts == 1 || (parts * tiles <= 256 && parts * 8 <= chunks)),
-             "%lld parts of %lld tiles, %lld chunks", (long long)parts, (long long)tiles, (long long)chunks);
+  // At most 256 blocks, of at least 8 chunks of 32 pixels.
+  for (int64_t batch = 1; batch <= 5000; batch += 1 + batch / 9)
+    for (int64_t channels = 1; channels <= 20'000; channels += 1 + channels / 2) {
+      const Tiles t(square(batch, channels, 8, {4, 4, 1, 1, 0, 1}), 2, BiasSide::kNone);
+      EXPECT(t.parts == 1 || (t.parts * t.row_tiles <= 256 && t.parts * 8 <= (batch * 16 + 31) / 32),
+             "%lld parts of %lld tiles, %lld images", (long long)t.parts, (long long)t.row_tiles,
+             (long long)batch);
     }
-  EXPECT(Tiles::parts_of(128, 16) == 2 && Tiles::parts_of(129, 16) == 1 && Tiles::parts_of(1, 15) == 1,
-         "where parts begin");
+  const auto parts = [](int64_t images, int64_t row_tiles) {
+    return Tiles(square(images, 128 * row_tiles, 8, {4, 4, 1, 1, 0, 1}), 2, BiasSide::kNone).parts;
+  };
+  EXPECT(parts(32, 128) == 2 && parts(32, 129) == 1 && parts(30, 1) == 1, "where parts begin");
 
   const int64_t far = int64_t{1} << 29;
   EXPECT(!Tiles(square(1, 8, 8, {1, far, 1, 1, 0, 1}), 2, BiasSide::kNone).serves(), "a side of 2^29");
