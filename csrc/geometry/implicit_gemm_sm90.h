@@ -123,8 +123,11 @@ struct Sm90Tiles : GemmTiles {
     const int32_t box[] = {depth, 1, tile_w(), box_h, tile_n};
     for (int i = 0; i < TensorBox::kRank; ++i) {
       b.size[i] = sizes[i];
-      // A dimension of one has no stride: any will do.
-      b.stride[i] = i && sizes[i] == 1 ? Matrix::kPiece : strides[i] * kElementBytes;
+      b.stride[i] = strides[i] * kElementBytes;
+      if (i && sizes[i] == 1) {  // any stride would do, but cuda.h asks for the extent of what lies within
+        const int64_t extent = b.size[i - 1] * b.stride[i - 1];
+        b.stride[i] = (extent + Matrix::kPiece - 1) / Matrix::kPiece * Matrix::kPiece;
+      }
       b.box[i] = box[i];
     }
     return b;

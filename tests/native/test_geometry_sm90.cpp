@@ -70,6 +70,8 @@ bool is_map(const TensorBox& b) {
   for (int i = 0; i < 5; ++i) {
     legal = legal && b.size[i] > 0 && b.size[i] <= 1ll << 32 && b.box[i] >= 1 && b.box[i] <= 256;
     if (i) legal = legal && b.stride[i] > 0 && b.stride[i] % 16 == 0 && b.stride[i] < 1ll << 40;
+    // What lies within a dimension does not reach beyond its stride, where that is ours to choose.
+    if (i && b.size[i] == 1) legal = legal && b.stride[i] >= b.size[i - 1] * b.stride[i - 1];
     if (i == 0) bytes *= b.box[i];
   }
   return legal && bytes == 128;
@@ -273,9 +275,16 @@ void legal_boxes() {
     refused([&](TensorBox& b) { b.box[i] = 257; }, "a box of 257");
     refused([&](TensorBox& b) { b.box[i] = 0; }, "an empty box");
   }
-  // A dimension of one has no stride.
+  // A dimension of one has no stride of its own: the only group's is that of a pixel, and so on.
   const Sm90Tiles one(square(1, 64, 64, {9, 9, 3, 1, 1, 1}), false, false);
-  EXPECT(one.box_of(0, 0, 64, 3, 9 * 64, 64).is_legal(), "the stride of the only image");
+  const TensorBox only = one.box_of(0, 0, 64, 3, 9 * 64, 64);
+  EXPECT(only.is_legal() && is_map(only) && only.stride[1] == 64 * 2 && only.stride[4] == 9 * 9 * 64 * 2,
+         "the strides of the only group and image");
+  const Sm90Tiles pixel(square(2, 64, 64, {1, 1, 1, 1, 0, 1}), false, false);
+  const TensorBox of_pixels = pixel.box_of(0, 0, 64, 72, 1, 1);
+  EXPECT(of_pixels.is_legal() && is_map(of_pixels) && of_pixels.stride[2] == 64 * 2 &&
+             of_pixels.stride[3] == 64 * 2 && of_pixels.stride[4] == 72 * 2,
+         "the strides of a pixel's sides");
 }
 
 // More than 2^31 pixels and bytes.
