@@ -29,24 +29,22 @@ bool pool(const TensorRef& a, const TensorRef& b, const TensorRef& c, const Pair
   return (kernels().*Op)(a, b, c, shape, threads);
 }
 
-// Whether the implicit GEMM of CUDA's tensor cores serves one image of a convolution, for elements of so many
-// bytes; and whether Hopper's own kernel for it does, which has 16-bit elements, and leaves inputs that are
-// read by numbers to the other.
-py::tuple implicit_gemms(bool transposed, int element_bytes, bool channels_last, int64_t small_channels,
+// Whether the implicit GEMM of CUDA's tensor cores serves a convolution, for elements of so many bytes; and
+// whether Hopper's own kernel takes it, which has 16-bit elements.
+py::tuple implicit_gemms(bool transposed, int element_bytes, int64_t batch, int64_t small_channels,
                          int64_t large_channels, const Pair& small, const Pair& large, const Pair& kernel,
                          const Pair& stride, const Pair& padding, const Pair& dilation, int64_t groups) {
-  const ConvShape shape = {1,
+  const ConvShape shape = {batch,
                            small_channels,
                            large_channels,
                            groups,
                            {small[0], large[0], kernel[0], stride[0], padding[0], dilation[0]},
                            {small[1], large[1], kernel[1], stride[1], padding[1], dilation[1]}};
   const bool any = element_bytes <= 4 && GemmTiles(shape, transposed, element_bytes, false).serves();
-  if (element_bytes != Sm90Tiles::kElementBytes) return py::make_tuple(any, false);
-  const Sm90Tiles tiles(shape, transposed, false);
-  const bool whole = tiles.in_channels * element_bytes % GemmTiles::kPiece == 0;
-  const bool by_numbers = any && !(channels_last && whole) && GemmTiles::is_memory_bound(shape);
-  return py::make_tuple(any, tiles.serves() && !by_numbers);
+  const bool hoppers_own = element_bytes == Sm90Tiles::kElementBytes &&
+                           Sm90Tiles(shape, transposed, false).serves() &&
+                           !Sm90Tiles::has_few_tiles(shape, transposed);
+  return py::make_tuple(any, hoppers_own);
 }
 
 // All that the transform of a weight depends on; both sides are of one pixel.

@@ -30,16 +30,22 @@ struct Sm90Launcher : DeviceLauncher {
 int64_t conv_workspace_size(const TensorRef& input, const TensorRef& output, const ConvShape& shape,
                             const ConvOptions& options, bool transposed) {
   if (!is_implicit_gemm(options.algorithm)) return 0;
+  const int64_t doubles = implicit_gemm_workspace_size(input, output, shape, transposed);
+#ifdef DECONVKIT_SM90A
   // Of whichever kernel will run, which depends on the device.
-  return std::max(implicit_gemm_workspace_size(input, output, shape, transposed),
-                  implicit_gemm_sm90_workspace_size(input, output, shape, transposed));
+  if (is_for_sm90(shape, options, transposed)) {
+    return std::max(doubles, implicit_gemm_sm90_workspace_size(input, output, shape, transposed));
+  }
+#endif
+  return doubles;
 }
 
 bool implicit_gemm(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                    const TensorRef& output, const ConvShape& shape, const ConvOptions& options,
                    bool transposed, const TensorRef& workspace, const Stream& stream) {
 #ifdef DECONVKIT_SM90A
-  if (implicit_gemm_sm90(Sm90Launcher(stream), input, weight, bias, output, shape, options, transposed,
+  if (is_for_sm90(shape, options, transposed) &&
+      implicit_gemm_sm90(Sm90Launcher(stream), input, weight, bias, output, shape, options, transposed,
                          workspace.data)) {
     return true;
   }

@@ -236,6 +236,11 @@ bool is_ready_for(const Sm90Tiles& t, const TensorRef& input) {
   return true;
 }
 
+// Whether a call that this kernel serves is for it: the other one may be asked for, and splits few tiles.
+inline bool is_for_sm90(const ConvShape& s, const ConvOptions& options, bool transposed) {
+  return options.algorithm != ConvAlgorithm::kImplicitGemmMma && !Sm90Tiles::has_few_tiles(s, transposed);
+}
+
 // Doubles of workspace that implicit_gemm_sm90() takes.
 inline int64_t implicit_gemm_sm90_workspace_size(const TensorRef& input, const TensorRef& output,
                                                  const ConvShape& s, bool transposed) {
@@ -243,20 +248,18 @@ inline int64_t implicit_gemm_sm90_workspace_size(const TensorRef& input, const T
   const Sm90Tiles tiles(s, transposed, !channels_innermost(output));
   if (!tiles.serves()) return 0;
   using T = BFloat16;  // as large as float16
-  if (reads_numbers<T>(input, s, transposed)) return 0;
   return (tiles.packed_bytes() + (is_ready_for<T>(tiles, input) ? 0 : packed_bytes_of<T>(input, s.groups)) +
           7) /
          8;
 }
 
 // Whether this algorithm served the call, and so computed it: on compute capability 9.0, where Sm90Tiles
-// serves and the driver makes the maps. An input that is read by numbers it leaves to the other kernel: the
-// copy engine does not turn what it copies.
+// serves and the driver makes the maps. What the copy engine cannot read where it lies is packed: it does not
+// turn what it copies.
 template <class Launch>
 bool implicit_gemm_sm90(const Launch& launch, const TensorRef& input, const TensorRef& weight,
                         const TensorRef& bias, const TensorRef& output, const ConvShape& s,
                         const ConvOptions& options, bool transposed, void* workspace) {
-  if (options.algorithm == ConvAlgorithm::kImplicitGemmMma) return false;
   if (input.dtype != DType::kBFloat16 && input.dtype != DType::kFloat16) return false;
   const Sm90Tiles tiles(s, transposed, !channels_innermost(output));
   if (!tiles.serves() || tiles.tiles() == 0) return false;
@@ -264,7 +267,7 @@ bool implicit_gemm_sm90(const Launch& launch, const TensorRef& input, const Tens
   const auto run = [&](auto t, auto columns) {
     using T = typename decltype(t)::type;
     using Kernel = ImplicitGemmSm90<T, decltype(columns)::value>;
-    if (!launch.template can_run<Kernel>() || reads_numbers<T>(input, s, transposed)) return;
+    if (!launch.template can_run<Kernel>()) return;
     const bool ready = is_ready_for<T>(tiles, input);
     const PackInput<T> pack_input(input, static_cast<char*>(workspace) + tiles.packed_bytes(), s.groups);
     const View<const T> in = ready ? View<const T>(input) : View<const T>(pack_input.packed);

@@ -54,6 +54,12 @@ struct Sm90Tiles : GemmTiles {
     if (!shares) choose_rings(tile_h(), 1);
   }
 
+  // Whether tiles are so few that the kernel of implicit_gemm.h splits its own into parts. This one does not,
+  // and its tiles, of twice as many rows, would be fewer still: most of a GPU would be idle.
+  static bool has_few_tiles(const ConvShape& s, bool transposed) {
+    return GemmTiles(s, transposed, kElementBytes, false).parts > 1;
+  }
+
   DECONVKIT_HD int64_t sources() const { return h.sources() * w.sources(); }
   DECONVKIT_HD int32_t box_bytes() const { return tile_n * box_h * tile_w() * Matrix::kRowBytes; }
   DECONVKIT_HD int32_t column_bytes() const { return columns_of_tile * Matrix::kRowBytes; }

@@ -18,7 +18,7 @@ def has_winograd(
 def implicit_gemms(
     transposed: bool,
     element_bytes: int,
-    channels_last: bool,
+    batch: int,
     small_channels: int,
     large_channels: int,
     small: Pair,

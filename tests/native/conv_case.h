@@ -36,9 +36,14 @@ void expect_implicit_gemm(DType dtype);
 // There, the gradients of a weight and of the bias of one side; returns whether the latter was computed.
 bool weight_bias_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
                       const TensorRef& grad_bias, BiasSide side, const ConvShape& s, ConvAlgorithm algorithm);
-// The same of Hopper's own kernel, with a driver that makes tensor maps for it or refuses.
-void choose_hopper(bool makes_maps);
+// The same of Hopper's own kernel, with a driver that makes tensor maps for it or refuses, and also where few
+// tiles would be left to the other.
+void choose_hopper(bool makes_maps, bool of_few_tiles);
 void expect_hoppers_own(bool wanted);
+// How the last implicit GEMM read its input; and, of many, that there was one of each.
+enum class Reading { kInPlace, kPacked, kByNumbers };
+void expect_reading(Reading wanted);
+void expect_every_reading();
 
 // What a sum of products comes to, and the sum of their magnitudes, which bounds rounding errors.
 struct Sum {

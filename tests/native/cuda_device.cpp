@@ -126,8 +126,9 @@ Kernels on_device() {
 // There is one device, and it tells by its results alone.
 void choose_device(Random&) {}
 void expect_implicit_gemm(DType) {}
-void choose_hopper(bool) {}
+void choose_hopper(bool, bool) {}
 void expect_hoppers_own(bool) {}
+void expect_reading(Reading) {}
 
 bool weight_bias_grad(const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight,
                       const TensorRef& grad_bias, BiasSide side, const ConvShape& s,

@@ -57,39 +57,79 @@ void expect_no_copies() {
 }
 
 namespace {
-bool implicit_gemm_served = false, sm90_served = false, read_by_numbers = false;  // the last call
-}
+bool implicit_gemm_served = false, sm90_served = false;  // the last call
+bool sm90_of_few_tiles = false;
+int packed = 0, by_numbers = 0;                                  // kernels of the last convolution
+int readings = 0, packed_readings = 0, by_numbers_readings = 0;  // of all that a test asked after
+
+// Notes how an input comes to the tensor cores.
+struct GemmLauncher : HostLauncher {
+  using HostLauncher::operator();
+  template <class T>
+  void operator()(const cuda::PackInput<T>& kernel, int64_t tiles) const {
+    ++packed;
+    HostLauncher::operator()(kernel, tiles);
+  }
+  template <class T, int kColumns, bool kExact>
+  void operator()(const cuda::ImplicitGemm<T, kColumns, kExact, true>& kernel, int64_t tiles) const {
+    ++by_numbers;
+    HostLauncher::operator()(kernel, tiles);
+  }
+};
+}  // namespace
 
 void choose_device(Random& random) { HostLauncher::architecture = random.any_of({75, 80, 90, 120}); }
 void expect_implicit_gemm(DType dtype) {
   EXPECT(implicit_gemm_served == (HostLauncher::architecture >= 80 && dtype != DType::kFloat64),
          "served %d on sm_%d", implicit_gemm_served, HostLauncher::architecture);
 }
-void choose_hopper(bool makes_maps) {
+void choose_hopper(bool makes_maps, bool of_few_tiles) {
   HostLauncher::architecture = 90;
   HostLauncher::makes_maps = makes_maps;
+  sm90_of_few_tiles = of_few_tiles;
 }
 void expect_hoppers_own(bool wanted) {
-  EXPECT(implicit_gemm_served && sm90_served == (wanted && !read_by_numbers),
-         "Hopper's own kernel served %d, wanted %d, by numbers %d", sm90_served, wanted, read_by_numbers);
+  EXPECT(implicit_gemm_served && sm90_served == wanted, "Hopper's own kernel served %d, wanted %d",
+         sm90_served, wanted);
+}
+void expect_reading(Reading wanted) {
+  if (!implicit_gemm_served) return;
+  if (sm90_served) {  // reads no numbers, and has no maps of expanded inputs
+    EXPECT(by_numbers == 0 && packed <= 1 && (packed || wanted == Reading::kInPlace),
+           "an input packed %d times and read by numbers %d times by Hopper's own kernel", packed,
+           by_numbers);
+    return;
+  }
+  EXPECT(packed == (wanted == Reading::kPacked) && by_numbers == (wanted == Reading::kByNumbers),
+         "an input packed %d times and read by numbers %d times, wanted %d", packed, by_numbers,
+         static_cast<int>(wanted));
+  ++readings;
+  packed_readings += packed;
+  by_numbers_readings += by_numbers;
+}
+void expect_every_reading() {
+  EXPECT(readings < 20 || (packed_readings && by_numbers_readings), "of %d inputs %d packed, %d by numbers",
+         readings, packed_readings, by_numbers_readings);
 }
 
 bool implicit_gemm_on_host(const TensorRef& input, const TensorRef& weight, const TensorRef& bias,
                            const TensorRef& output, const ConvShape& s, const ConvOptions& options,
                            bool transposed) {
-  std::vector<double> workspace(
-      std::max(cuda::implicit_gemm_workspace_size(input, output, s, transposed),
-               cuda::implicit_gemm_sm90_workspace_size(input, output, s, transposed)),
-      NAN);
+  // As the entry of the module (csrc/cuda/implicit_gemm.cu).
+  const bool for_sm90 = cuda::is_for_sm90(s, options, transposed) ||
+                        (sm90_of_few_tiles && options.algorithm != ConvAlgorithm::kImplicitGemmMma);
+  int64_t doubles = cuda::implicit_gemm_workspace_size(input, output, s, transposed);
+  if (for_sm90) {
+    doubles = std::max(doubles, cuda::implicit_gemm_sm90_workspace_size(input, output, s, transposed));
+  }
+  std::vector<double> workspace(doubles, NAN);
   forget_stores();
   const auto run = [&](auto& kernel) {
-    return kernel(HostLauncher{}, input, weight, bias, output, s, options, transposed, workspace.data());
+    return kernel(GemmLauncher{}, input, weight, bias, output, s, options, transposed, workspace.data());
   };
-  sm90_served = run(cuda::implicit_gemm_sm90<HostLauncher>);
-  implicit_gemm_served = sm90_served || run(cuda::implicit_gemm<HostLauncher>);
-  cuda::for_gemm_dtype(input.dtype, [&](auto t) {
-    read_by_numbers = cuda::reads_numbers<typename decltype(t)::type>(input, s, transposed);
-  });
+  packed = by_numbers = 0;
+  sm90_served = for_sm90 && run(cuda::implicit_gemm_sm90<GemmLauncher>);
+  implicit_gemm_served = sm90_served || run(cuda::implicit_gemm<GemmLauncher>);
   if (implicit_gemm_served) expect_stored_once({&output}, workspace);
   return implicit_gemm_served;
 }

@@ -247,6 +247,14 @@ void known_layers() {
   EXPECT(!Sm90Tiles(square(int64_t{1} << 31, 64, 64, {9, 9, 3, 1, 1, 1}), false, false).serves(),
          "2^31 images");
   EXPECT(!Sm90Tiles(square(1, 64, 64, {9, 9 * 33, 33, 33, 0, 1}), true, false).serves(), "stride 33");
+  // Where the kernel of implicit_gemm.h splits its tiles into parts: DCGAN's first layer of 16 images and of
+  // 128, a layer of few terms, and one that it does not serve.
+  const ConvAxis doubling = {4, 8, 5, 2, 2, 1};
+  EXPECT(Sm90Tiles::has_few_tiles(square(16, 1024, 512, doubling), true), "32 tiles of 288 terms");
+  EXPECT(!Sm90Tiles::has_few_tiles(square(128, 1024, 512, doubling), true), "256 tiles");
+  EXPECT(!Sm90Tiles::has_few_tiles(square(1, 64, 96, {16, 16, 3, 1, 1, 1}), false), "27 terms");
+  EXPECT(Sm90Tiles::has_few_tiles(square(1, 64, 128, {16, 16, 3, 1, 1, 1}), false), "36 terms");
+  EXPECT(!Sm90Tiles::has_few_tiles(square(1, 512, 512, {40, 40, 3, 1, 12, 12}), false), "dilation 12");
   // Far taps: boxes of their own.
   const Sm90Tiles far(square(1, 64, 64, {64, 64, 3, 1, 12, 12}), false, false);
   EXPECT(far.serves() && !far.shares, "dilation 12");

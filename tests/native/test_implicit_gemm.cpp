@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "conv_case.h"
+#include "geometry/implicit_gemm_sm90.h"
 
 namespace deconvkit::testing {
 namespace {
@@ -13,12 +14,38 @@ ConvCase any_gemm(Random& random, bool transposed) {
   return many_in ? any_conv(random, 5, 200) : any_conv(random, 140, 9);
 }
 
-// A layer that is bound by its products, not by memory, so that what the kernels cannot read is packed.
+// Whether a layer makes more products than 192 for each element of both sides.
+bool is_deep(const ConvShape& s) {
+  const int64_t small = s.h.small * s.w.small, large = s.h.large * s.w.large;
+  const int64_t products = s.small_channels * s.large_channels / s.groups * small * s.h.kernel * s.w.kernel;
+  return products > 192 * (s.small_channels * small + s.large_channels * large);
+}
+
+// Such a layer, where what the kernels cannot read is packed.
 ConvCase any_deep(Random& random) {
-  const int64_t side = random.between(2, 5);
-  const ConvShape s = {random.between(1, 2),     random.between(48, 80),  random.between(48, 80), 1,
-                       {side, side, 3, 1, 1, 1}, {side, side, 3, 1, 1, 1}};
-  return conv_case(random, s, any_float(random));
+  for (;;) {
+    const int64_t groups = random.between(1, 2), stride = random.between(1, 2), kernel = random.between(3, 5);
+    const int64_t small = random.between(2, 5), large = (small - 1) * stride + kernel - 2 * (kernel / 2);
+    const ConvAxis axis = {small, large, kernel, stride, kernel / 2, 1};
+    const ConvShape s = {random.between(1, 2),
+                         groups * random.between(40, 80),
+                         groups * random.between(40, 80),
+                         groups,
+                         axis,
+                         axis};
+    if (large > 0 && is_deep(s) && s.products() < 3'000'000) return conv_case(random, s, any_float(random));
+  }
+}
+
+// How tensor cores get an input: 16 bytes of channels at once where these lie so; else number by number,
+// unless the layer is so deep that it is packed.
+Reading reading_of(const Tensor& input, const ConvShape& s) {
+  const TensorRef& t = input.ref();
+  const int64_t bytes = bytes_of(t.dtype), at_once = 16 / bytes;
+  bool whole = t.size[1] / s.groups % at_once == 0 && t.stride[1] == 1 &&
+               reinterpret_cast<uintptr_t>(t.data) % 16 == 0;
+  for (const int i : {0, 2, 3}) whole = whole && (t.size[i] == 1 || t.stride[i] % at_once == 0);
+  return whole ? Reading::kInPlace : is_deep(s) ? Reading::kPacked : Reading::kByNumbers;
 }
 
 void check(Random& random, const Kernels& kernels, bool transposed) {
@@ -29,6 +56,7 @@ void check(Random& random, const Kernels& kernels, bool transposed) {
   choose_device(random);
   check_convolution(random, kernels, transposed, c, options);
   expect_implicit_gemm(c.dtype);  // everything so small is served
+  if (c.shape.batch) expect_reading(reading_of(transposed ? c.small : c.large, c.shape));
 }
 
 // What Hopper's own kernel is made for: channels to fill its terms, images of one box and of several.
@@ -52,16 +80,18 @@ void check_hopper(Random& random, const Kernels& kernels, bool transposed) {
   const ConvShape s = any_hopper(random, transposed);
   ConvCase c = conv_case(random, s, random.any_of({DType::kBFloat16, DType::kFloat16}));
   ConvOptions options = any_options(random);
-  const bool by_name = !random.one_in(10), makes_maps = !random.one_in(10);
+  const bool by_name = !random.one_in(10), makes_maps = !random.one_in(10), of_few_tiles = random.one_in(2);
   options.algorithm = by_name ? ConvAlgorithm::kImplicitGemm : ConvAlgorithm::kImplicitGemmMma;
-  choose_hopper(makes_maps);
+  choose_hopper(makes_maps, of_few_tiles);
   check_convolution(random, kernels, transposed, c, options);
   // A convolution has a map for each phase of its input, of which there are at most as many as pixels.
   const auto phases = [](const ConvAxis& a) { return a.small == 1 ? a.large : std::min(a.stride, a.large); };
   const bool few_maps = transposed || phases(s.h) * phases(s.w) <= 4;
   const int64_t channels = (transposed ? s.small_channels : s.large_channels) / s.groups;
-  expect_hoppers_own(by_name && makes_maps && few_maps && channels >= 32 && s.batch > 0);
-  choose_hopper(true);
+  const bool takes = of_few_tiles || !Sm90Tiles::has_few_tiles(s, transposed);
+  expect_hoppers_own(by_name && makes_maps && takes && few_maps && channels >= 32 && s.batch > 0);
+  if (c.shape.batch) expect_reading(reading_of(transposed ? c.small : c.large, c.shape));
+  choose_hopper(true, false);
 }
 
 // With the bias of either side or of none.

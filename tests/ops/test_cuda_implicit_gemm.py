@@ -3,8 +3,11 @@
 What the kernels do is tested on the CPU (tests/native/test_implicit_gemm.cpp); there these run the plain sum.
 """
 
+import importlib
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import deconvkit
 from tests.ops import on_cuda
@@ -72,7 +75,10 @@ HOPPER = {
     "dilated": Case(2, (64, 64), (40, 40), (3, 3), padding=(12, 12), dilation=(12, 12)),
     "one line": Case(2, (64, 48), (1, 700), (1, 4), (1, 2), (0, 1)),
     "many tiles": Case(24, (64, 128), (64, 64), (3, 3), padding=(1, 1)),
+    "everything()": Case(36, (64, 64), (64, 64), (4, 4), (2, 2), (1, 1)),  # of test_cuda_convolution.py
 }
+# Of these conv2d has so few tiles that the other kernel, which splits them into parts, has it.
+FEW_TILES = ("4x4 s2", "5x5 s2", "4x4 images", "a last layer")
 
 
 def kernels_of(run):
@@ -83,12 +89,42 @@ def kernels_of(run):
     return result, [event.name for event in profile.events()]
 
 
+hopper_problems = pytest.mark.parametrize("name", HOPPER)
+half_floats = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+layouts = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+
+
+def is_hoppers(name, transposed):
+    return transposed or name not in FEW_TILES
+
+
+@either
+@hopper_problems
+@half_floats
+@layouts
+def test_plan_names_hoppers_own_kernel(monkeypatch, name, dtype, transposed, layout):
+    monkeypatch.setattr(
+        importlib.import_module("deconvkit.ops.plan"), "_cuda_capability", lambda device: "sm_90"
+    )
+    case = HOPPER[name]
+    x_shape, weight_shape, _ = case.shapes(transposed)
+    with FakeTensorMode():
+        x = torch.empty(x_shape, device="cuda", dtype=dtype, memory_format=layout)
+        weight = torch.empty(weight_shape, device="cuda", dtype=dtype)
+    for algorithm in ("implicit_gemm", "implicit_gemm_mma"):
+        plan = deconvkit.plan(
+            function(transposed), x, weight, **case.arguments(transposed), algorithm=algorithm
+        )
+        assert ("Hopper" in plan.reason) == (algorithm == "implicit_gemm" and is_hoppers(name, transposed))
+
+
 @cuda
 @either
-@pytest.mark.parametrize("case", HOPPER.values(), ids=HOPPER.keys())
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_hoppers_own_kernel(case, dtype, transposed, layout):
+@hopper_problems
+@half_floats
+@layouts
+def test_hoppers_own_kernel(name, dtype, transposed, layout):
+    case = HOPPER[name]
     x, weight, bias = (t.to("cuda", dtype) for t in case.tensors(transposed))
     x = x.contiguous(memory_format=layout)
     ours, arguments = function(transposed), case.arguments(transposed)
@@ -98,9 +134,9 @@ def test_hoppers_own_kernel(case, dtype, transposed, layout):
 
     got, names = kernels_of(run)
     plan = deconvkit.plan(ours, x, weight, **arguments, algorithm="implicit_gemm")
-    hopper = any("ImplicitGemmSm90" in name for name in names)
+    hopper = any("ImplicitGemmSm90" in kernel for kernel in names)
     assert hopper == ("Hopper" in plan.reason)
-    assert hopper == (torch.cuda.get_device_capability() == (9, 0))
+    assert hopper == (is_hoppers(name, transposed) and torch.cuda.get_device_capability() == (9, 0))
     expected = ours(x.double(), weight.double(), bias.double(), **arguments, algorithm="direct").relu()
     near(got.cpu(), expected.cpu(), factor=4)
     other = ours(x, weight, bias, **arguments, activation="relu", algorithm="implicit_gemm_mma")

@@ -145,7 +145,7 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         by_any, by_hoppers_own = _C.implicit_gemms(
             "transpose" in name,
             input.dtype.itemsize,
-            common.is_channels_last(input),
+            problem.batch,
             problem.small_channels,
             problem.large_channels,
             problem.small,
