@@ -51,6 +51,15 @@ def test_providers_compute_the_same(case):
                     assert (ours.float() - b.float()).abs().max() <= 3e-2 * b.float().abs().max(), name
 
 
+def test_both_kernels_of_16_bits_are_timed():
+    for case in CASES.values():
+        if case.op in ("conv2d", "conv_transpose2d"):
+            names = case.build("cpu").runs
+            for suffix in ("", "_channels_last"):
+                assert f"deconvkit_implicit_gemm{suffix}" in names
+                assert (f"deconvkit_implicit_gemm_mma{suffix}" in names) == (case.dtype == "bfloat16")
+
+
 def test_cases_have_names_of_their_own():
     names = [case.name for group, cases in command.GROUPS.items() for case in cases() if case.goals]
     assert len(set(names)) == len(names)

@@ -52,6 +52,11 @@ CLASSES = (
 )
 
 
+def ours_of(dtype: str) -> tuple[str, ...]:
+    """The kernels on tensor cores: of 16 bits Hopper has one of its own, beside that of all others."""
+    return ("implicit_gemm", "implicit_gemm_mma") if dtype == "bfloat16" else ("implicit_gemm",)
+
+
 def layers(dtype: str) -> list[Case]:
     """The layers of the lecture's networks, with their activations; without, only for the record."""
     if dtype == "float32":
@@ -80,16 +85,14 @@ def small_batches(dtype: str) -> list[Case]:
 
 def algorithms(dtype: str) -> list[Case]:
     """What "auto" is to choose between: output, gradient of the input and of the weight of each class."""
-    ours = "direct", "implicit_gemm"
-    # Of 16 bits Hopper has a kernel of its own, beside that of all others.
-    data = ours if dtype == "float32" else (*ours, "implicit_gemm_mma")
+    data = "direct", *ours_of(dtype)
     return [
         case
         for layer in CLASSES
         for case in (
             forward(layer, dtype, ours=data),
             forward(mirrored(layer), dtype, ours=data),
-            weight_gradient(layer, dtype, ours),
+            weight_gradient(layer, dtype, ("direct", "implicit_gemm")),
         )
     ]
 
@@ -129,12 +132,15 @@ def op_of(layer: Conv) -> str:
 
 
 def forward(
-    layer: Conv, dtype: str, activation: str | None = None, goal: float = 0, ours: Any = ("implicit_gemm",)
+    layer: Conv, dtype: str, activation: str | None = None, goal: float = 0, ours: tuple[str, ...] = ()
 ) -> Case:
-    """An output; with an activation, a bias too unless that is tanh, before which DCGAN has none."""
+    """An output; with an activation, a bias too unless that is tanh, before which DCGAN has none.
+
+    Ours are those on tensor cores unless told.
+    """
     bias = activation == "relu"
     text = layer.shape + ", bias" * bias + (f", {activation}" if activation else "")
-    build = partial(_forward, layer, dtype, activation, bias, ours)
+    build = partial(_forward, layer, dtype, activation, bias, ours or ours_of(dtype))
     return Case(op_of(layer), text, dtype, {"cudnn": goal} if goal else {}, build)
 
 
