@@ -27,18 +27,20 @@ def trained(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     return model.to(dtype).eval()
 
 
-def check(model: nn.Module, *shape: int, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, list[str]]:
+def check(
+    model: nn.Module, *shape: int, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[nn.Module, list[str]]:
     """Fuse, compare, and see that the original is as it was."""
-    trained(model, dtype)
+    trained(model, dtype).to(device)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     kinds = [type(module) for module in model.modules()]
     lines: list[str] = []
     fused = fuse(model, report=lines.append)
     assert not any(module.training for module in fused.modules())
-    x = torch.randn(shape, dtype=dtype)
+    x = torch.randn(shape, dtype=dtype, device=device)
     with torch.no_grad():
         got, expected = fused(x), model(x)
-    assert got.dtype == dtype
+    assert (got.dtype, got.device) == (dtype, x.device)
     largest = expected.abs().max().item()
     torch.testing.assert_close(got, expected, rtol=0, atol=TOLERANCE[dtype] * largest)
     assert [type(module) for module in model.modules()] == kinds
@@ -82,6 +84,19 @@ def test_dtypes(dtype: torch.dtype) -> None:
     model = nn.Sequential(OURS.ConvTranspose2d(4, 6, 5, 2, 2, 1), nn.BatchNorm2d(6), nn.ReLU())
     fused, _ = check(model, 2, 4, 5, 6, dtype=dtype)
     assert fused[0].weight.dtype == fused[0].bias.dtype == dtype
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("algorithm", ["auto", "direct", "implicit_gemm"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_devices(monkeypatch: pytest.MonkeyPatch, device: str, algorithm: str, dtype: torch.dtype) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    down = OURS.Conv2d(3, 40, 3, padding=1, bias=False, algorithm=algorithm)
+    up = OURS.ConvTranspose2d(40, 3, 4, 2, 1, algorithm=algorithm)
+    model = nn.Sequential(down, nn.BatchNorm2d(40), nn.LeakyReLU(0.1), up, nn.BatchNorm2d(3), nn.Tanh())
+    fused, lines = check(model, 2, 3, 12, 10, dtype=dtype, device=device)
+    assert [fused[0].activation, fused[3].activation] == [("leaky_relu", 0.1), "tanh"]
+    assert len(lines) == 2
 
 
 def test_norm_without_weights_or_activation() -> None:
