@@ -428,7 +428,8 @@ int group_of(const TensorRef& t, const Ts&... others) {
     return !x || (reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && (x.size[0] == 1 || x.stride[0] % n == 0) &&
                   (x.size[1] == 1 || x.stride[1] % n == 0));
   };
-  if (t.size[3] >= SampleTiles::kPlane) return (fits(t) && ... && fits(others)) ? n : 1;
+  // Planes have no tail: strides alone would not say so, for none is asked of an axis of size 1.
+  if (t.size[3] >= SampleTiles::kPlane) return t.size[3] % n == 0 && (fits(t) && ... && fits(others)) ? n : 1;
   return (rows(t) && ... && rows(others)) ? n : 1;
 }
 

@@ -20,7 +20,7 @@ struct SampleTiles {
   static constexpr int64_t kChunkPlane = 4096;  // samples of a plane's chunk, at least
 
   int64_t batch, outer, units, inner;
-  int32_t group;        // neighbours that a thread takes at once
+  int32_t group;        // neighbours that a thread takes at once; in planes a divisor of `inner`
   bool planes;          // tasks run along planes
   int64_t columns;      // units, or columns of the matrix
   int64_t rows;         // samples of a unit, or rows of the matrix

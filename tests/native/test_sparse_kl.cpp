@@ -31,6 +31,9 @@ SparseCase any_case(Random& random) {
       c.outer = 3, c.units = random.between(1000, 2100), c.inner = random.between(1, 2);
       break;
   }
+  if (random.one_in(8)) {  // one unit's plane: only `inner` says whether groups come out even, no stride
+    c.batch = 1, c.outer = random.one_in(3) ? 2 : 1, c.units = 1, c.inner = random.between(32, 75);
+  }
   if (random.one_in(20)) c.outer = 0;
   c.dtype = any_float(random);
   if (random.one_in(150)) {  // streamed: whole lines or not, rows or planes
