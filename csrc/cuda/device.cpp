@@ -87,6 +87,8 @@ int register_kernel(const void* address, int threads, int64_t shared, int least_
 
 int registered_kernels() { return static_cast<int>(registry().size()); }
 
+const void* kernel_address(int kernel) { return registry()[kernel].address; }
+
 void prepare(int device) {
   static std::mutex one_at_a_time;
   const std::lock_guard<std::mutex> lock(one_at_a_time);

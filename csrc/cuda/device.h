@@ -27,6 +27,8 @@ void prepare(int device);
 int register_kernel(const void* address, int threads, int64_t shared, int least_architecture,
                     int only_architecture);
 int registered_kernels();
+// What the kernel of a number was registered with, and what prepare() prepared.
+const void* kernel_address(int kernel);
 
 // How many blocks of a kernel a prepared device runs at once; 0 where its code lacks the instructions.
 int64_t resident_blocks(int kernel, int device);

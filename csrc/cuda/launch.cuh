@@ -43,13 +43,15 @@ constexpr auto kernel_of() {
   }
 }
 
-// A kernel as the module knows it: made ready for a device before its first launch there (device.h).
+// A kernel as the module knows it: made ready for a device before its first launch there (device.h). Each .cu
+// that has the kernel has a host function of its own for it, and the first one is registered: launches take
+// that one, by its number.
 template <class Kernel>
 struct Entry {
-  static const void* address() { return reinterpret_cast<const void*>(kernel_of<Kernel>()); }
   // Its number.
-  static inline const int registered = register_kernel(address(), Kernel::kThreads, kShared<Kernel>,
-                                                       kLeastArchitecture<Kernel>, kOnlyArchitecture<Kernel>);
+  static inline const int registered =
+      register_kernel(reinterpret_cast<const void*>(kernel_of<Kernel>()), Kernel::kThreads, kShared<Kernel>,
+                      kLeastArchitecture<Kernel>, kOnlyArchitecture<Kernel>);
 };
 
 // The launcher that entries take. Makes the stream's device the current one for as long as it lives.
@@ -63,9 +65,11 @@ class DeviceLauncher {
     // A block more than are resident would run alone, after the others.
     const int64_t blocks =
         persistent_blocks(tiles, resident_blocks(Entry<Kernel>::registered, stream_.device));
-    kernel_of<Kernel>()<<<static_cast<unsigned>(blocks), Kernel::kThreads, kShared<Kernel>,
-                          static_cast<cudaStream_t>(stream_.handle)>>>(kernel);
-    check(cudaGetLastError(), "a kernel could not be launched");
+    void* arguments[] = {const_cast<Kernel*>(&kernel)};
+    check(cudaLaunchKernel(kernel_address(Entry<Kernel>::registered), dim3(static_cast<unsigned>(blocks)),
+                           dim3(Kernel::kThreads), arguments, kShared<Kernel>,
+                           static_cast<cudaStream_t>(stream_.handle)),
+          "a kernel could not be launched");
   }
 
   // Whether the code that this device runs has the kernel.
