@@ -199,6 +199,16 @@ def test_what_fails_costs_itself_alone(tmp_path, monkeypatch, capsys):
     assert f"{second.op} contiguous float32 failed" in out
 
 
+def test_results_go_where_the_command_says(tmp_path, monkeypatch, capsys):
+    assert command.RESULTS.relative_to(Path(__file__).parents[1]).as_posix() == "benchmarks/results/gpu"
+    assert "benchmarks/results/gpu/<card>.csv" in command.__doc__
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "gpu")
+    monkeypatch.setattr(command, "in_processes", lambda *_: [])
+    monkeypatch.setattr(command, "report", lambda path: ([f"read {path}"], 0))
+    assert command.main(["--device", "cpu"]) == 0
+    assert f"read {tmp_path / 'gpu' / 'cpu.csv'}" in capsys.readouterr().out
+
+
 def test_groups_run_in_processes_and_missing_figures_are_named(tmp_path, monkeypatch, capsys):
     commands = []
 

@@ -32,6 +32,7 @@ from benchmarks.gpu.contest import Case, Contest, library_of
 from benchmarks.gpu.timing import medians, reported
 
 ROUNDS = 40
+RESULTS = Path(__file__).parents[1] / "results" / "gpu"
 MACHINE = "card driver torch cuda deconvkit"
 FIELDS = f"op case dtype bytes flops provider us gb_s tflop_s ratio goal how {MACHINE}".split()
 # What a run has no time for is lost from the end.
@@ -165,7 +166,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=300, help="for all groups together")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         print("benchmarks.gpu: expected a CUDA device, found none")
