@@ -128,6 +128,38 @@ def test_another_device_is_refused():
         library.native(torch.empty(1, device="meta"))
 
 
+def test_tensors_of_several_devices_are_refused():
+    cpu, meta = torch.empty(1), torch.empty(1, device="meta")
+    library.check_one_device("op", (cpu, None, cpu))
+    with pytest.raises(ValueError, match="op: expected all tensors on one device, got cpu and meta"):
+        library.check_one_device("op", (cpu, None, meta))
+
+
+def test_what_the_dispatcher_calls_looks_at_the_devices_of_all_tensors(monkeypatch):
+    seen = []
+    monkeypatch.setattr(library, "check_one_device", lambda *arguments: seen.append(arguments))
+    x, switches = torch.ones(1, 1, 1, 2), torch.zeros(1, 1, 1, 2, dtype=torch.uint8)
+    torch.ops.deconvkit.max_unpool2d(x, switches, [2, 4], [2, 2], [2, 2], [0, 0], [1, 1])
+    ((op, tensors),) = seen
+    assert op == "max_unpool2d"
+    assert [t is u for t, u in zip(tensors, (x, switches), strict=True)] == [True, True]
+
+
+@cuda
+def test_an_op_refuses_tensors_of_several_devices():
+    x = torch.ones(1, 1, 1, 2, device="cuda")
+    op = torch.ops.deconvkit
+    switches = torch.zeros(1, 1, 1, 2, dtype=torch.uint8)
+    pair = [2, 2]
+    for call in (
+        lambda: op.max_unpool2d(x, switches, [2, 4], pair, pair, [0, 0], [1, 1]),
+        lambda: op.max_unpool2d(x.cpu(), switches.cuda(), [2, 4], pair, pair, [0, 0], [1, 1]),
+        lambda: op.conv_weight_grad(x, x.cpu(), [1, 1], [1, 1], [0, 0], [1, 1], 1, False, "direct"),
+    ):
+        with pytest.raises(ValueError, match="expected all tensors on one device"):
+            call()
+
+
 # ---- pooling ----
 
 

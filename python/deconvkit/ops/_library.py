@@ -76,6 +76,14 @@ def native(tensor: Tensor) -> Any:
     )
 
 
+def check_one_device(op: str, tensors: tuple[Tensor | None, ...]) -> None:
+    """Raise unless all lie on one device, which only the public functions see to: kernels take addresses."""
+    device = tensors[0].device  # type: ignore[union-attr]  # the first tensor is never left out
+    for tensor in tensors[1:]:
+        if tensor is not None and tensor.device != device:
+            raise ValueError(f"{op}: expected all tensors on one device, got {device} and {tensor.device}")
+
+
 def lane(tensor: Tensor) -> Any:
     """Where a native function computes: the last argument of all of them.
 
@@ -263,10 +271,15 @@ def register(
     """
     name = schema.partition("(")[0]
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    for key in ("CPU", "CUDA"):
-        _LIBRARY.impl(name, impl, key)
-    torch.library.register_fake(f"deconvkit::{name}", fake, lib=_LIBRARY)
     tensors = schema.partition("->")[0].count("Tensor")
+
+    def dispatched(*args: Any) -> Any:
+        check_one_device(name, args[:tensors])
+        return impl(*args)
+
+    for key in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, dispatched, key)
+    torch.library.register_fake(f"deconvkit::{name}", fake, lib=_LIBRARY)
     op = Op(getattr(torch.ops.deconvkit, name).default, impl, tensors)
     if vmap is not None:
         rule = _fold_vmap(op, vmap) if isinstance(vmap, int) else vmap
