@@ -3,12 +3,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "dispatch.h"
 #include "geometry/host_device.h"
 
 #ifdef __CUDACC__
-#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define DECONVKIT_UNROLL _Pragma("unroll")
 #define DECONVKIT_UNROLL_4 _Pragma("unroll 4")  // a long loop that waits for memory
@@ -101,12 +101,35 @@ template <int N, class T>
 DECONVKIT_INLINE Group<T, N> load(const T* from) {
   return *reinterpret_cast<const Group<T, N>*>(from);
 }
+#ifdef __CUDA_ARCH__
+template <int kBytes>
+using Word = std::conditional_t<
+    kBytes == 16, uint4,
+    std::conditional_t<
+        kBytes == 8, uint2,
+        std::conditional_t<kBytes == 4, uint32_t, std::conditional_t<kBytes == 2, uint16_t, uint8_t>>>>;
+#endif
+// To global memory, as all stores of this file.
 template <int N, class T>
 DECONVKIT_INLINE void store(T* to, const Group<T, N>& group) {
 #ifndef __CUDACC__
   on_store(to, sizeof(group));
 #endif
+#ifdef __CUDA_ARCH__
+  // Words, and not to be taken apart: of two groups whose elements are chosen one by one nvcc stored the
+  // second by single elements.
+  using Part = Word<alignof(Group<T, N>)>;
+  struct Parts {
+    Part at[sizeof(group) / sizeof(Part)];
+  };
+  const Parts parts = bits_as<Parts>(group);
+  DECONVKIT_UNROLL
+  for (size_t i = 0; i < sizeof(Parts) / sizeof(Part); ++i) {
+    __stcg(reinterpret_cast<Part*>(to) + i, parts.at[i]);
+  }
+#else
   *reinterpret_cast<Group<T, N>*>(to) = group;
+#endif
 }
 template <class T>
 DECONVKIT_INLINE void store(T* to, T value) {
