@@ -41,7 +41,8 @@ bool encode(const TensorBox& box, void* map);
 // runtime itself forgets the error.
 void check(int status, const char* what);
 
-// Makes a device the current one, and the former one again if that was another.
+// Makes a device the current one, and the former one again if that was another; which makes a context there,
+// so that whoever cares sees to the current device beforehand (python/deconvkit/ops/_library.py).
 class DeviceGuard {
  public:
   explicit DeviceGuard(int device);

@@ -13,7 +13,7 @@
 
 namespace {
 constexpr int kDevice = 1, kPlainShared = 48 << 10;
-int current = 0, launches = 0, failures = 0;
+int current = 0, changes = 0, launches = 0, failures = 0;
 std::map<const void*, const char*> names;  // of the host functions that nvcc registers
 std::map<const void*, size_t> prepared;    // the shared memory that each may ask for
 std::set<const void*> launched;
@@ -38,7 +38,7 @@ extern "C" {
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t) { return "it never fails"; }
 cudaError_t cudaGetDevice(int* device) { return *device = current, cudaSuccess; }
-cudaError_t cudaSetDevice(int device) { return current = device, cudaSuccess; }
+cudaError_t cudaSetDevice(int device) { return current = device, ++changes, cudaSuccess; }
 cudaError_t cudaRuntimeGetVersion(int*) { return cudaSuccess; }
 cudaError_t cudaDriverGetVersion(int*) { return cudaSuccess; }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
@@ -207,7 +207,10 @@ int main() {
   } catch (const std::exception& error) {
     expect(false, error.what(), "");
   }
-  expect(current == 0, "another device is current", "launches");
+  expect(current == 0 && changes > 0, "another device is current", "launches");
+  current = kDevice, changes = 0;
+  deconvkit::sparse(deconvkit::DType::kFloat32, 25, 1);
+  expect(changes == 0, "the current device is made the current one, which makes a context there", "");
   expect(launched.size() * 10 > prepared.size() * 9, "nearly all kernels are launched", "");
   std::printf("%d launches of %zu kernels, of %zu prepared: %s\n", launches, launched.size(), prepared.size(),
               failures ? "FAILED" : "ok");

@@ -322,6 +322,21 @@ def test_the_current_device_stays():
 
 
 @cuda
+def test_another_device_gets_no_context():
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two devices")
+    code = (
+        "import torch, deconvkit\n"
+        "x = torch.randn(2, 8, 16, 16, device='cuda:1', requires_grad=True)\n"
+        "values, switches = deconvkit.max_pool2d_with_switches(x, 2)\n"
+        "deconvkit.max_unpool2d(values, switches, 2).sum().backward()\n"
+        "assert torch._C._cuda_hasPrimaryContext(1)\n"
+        "assert not torch._C._cuda_hasPrimaryContext(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@cuda
 def test_plan_and_info():
     x = torch.randn(2, 8, 16, 16, device="cuda")
     assert deconvkit.plan("max_pool2d_with_switches", x, 2).isa.startswith("sm_")

@@ -186,13 +186,12 @@ def _cuda_for(device: int) -> Any:
     if problem is not None:
         raise RuntimeError(f"deconvkit: {problem}")
     with torch.cuda.device(device):
-        capturing = torch.cuda.is_current_stream_capturing()
-    if capturing:
-        raise RuntimeError(
-            "deconvkit: the first call on a device loads its kernels, which cannot be captured; "
-            "call the op once before the capture, as torch's warm-up does"
-        )
-    module.prepare(device)
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "deconvkit: the first call on a device loads its kernels, which cannot be captured; "
+                "call the op once before the capture, as torch's warm-up does"
+            )
+        module.prepare(device)
     return module
 
 
@@ -275,6 +274,10 @@ def register(
 
     def dispatched(*args: Any) -> Any:
         check_one_device(name, args[:tensors])
+        # torch's guard makes no context on the former device; the module's own then has nothing to do.
+        if args[0].is_cuda:
+            with torch.cuda.device(args[0].get_device()):
+                return impl(*args)
         return impl(*args)
 
     for key in ("CPU", "CUDA"):
