@@ -3,6 +3,8 @@
 // A kernel is a struct that holds its arguments and has
 // - static constexpr int kThreads: threads of a block
 // - static constexpr int kResident, if it needs many registers: blocks resident on a multiprocessor at least
+// - static constexpr int kLeastArchitecture, if older ones lack its instructions (80 for 8.0), or
+//   kOnlyArchitecture, if only one has them
 // - struct Shared: what the threads of a block share (may be empty)
 // - struct Own: what a thread keeps from step to step (may be empty)
 // - int64_t steps(int64_t block, int64_t blocks) const
