@@ -8,6 +8,7 @@
 #pragma once
 #include "cuda/epilogue.cuh"
 #include "cuda/product.cuh"
+#include "cuda/steps.cuh"
 #include "cuda/view.cuh"
 
 namespace deconvkit::cuda {
@@ -53,7 +54,7 @@ struct ConvGather {
   DECONVKIT_HD int64_t steps(int64_t block, int64_t blocks) const { return loop.steps(block, blocks); }
 
   DECONVKIT_HD void step(int64_t i, const Place& place, Shared& shared, Own& sums) const {
-    const TileSteps::Step s = loop.step(i, place);
+    const TileSteps::Step s = loop.step(i, place.block, place.blocks);
     if (s.kind == TileSteps::Kind::kBegin) {
       P::clear(sums);
       return begin(s.tile, place.thread, shared);

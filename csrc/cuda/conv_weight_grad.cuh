@@ -6,6 +6,7 @@
 // and the numbers alone. Floor: 2 operations for each product, on the plain units.
 #pragma once
 #include "cuda/product.cuh"
+#include "cuda/steps.cuh"
 #include "cuda/sum_parts.cuh"
 
 namespace deconvkit::cuda {
@@ -49,7 +50,7 @@ struct ConvWeightGrad {
   DECONVKIT_HD int64_t steps(int64_t block, int64_t blocks) const { return loop.steps(block, blocks); }
 
   DECONVKIT_HD void step(int64_t i, const Place& place, Shared& shared, Own& sums) const {
-    const TileSteps::Step s = loop.step(i, place);
+    const TileSteps::Step s = loop.step(i, place.block, place.blocks);
     if (s.kind == TileSteps::Kind::kBegin) {
       P::clear(sums);
       return begin(s.tile, place.thread, shared);

@@ -2,7 +2,6 @@
 // registers, 4x4 a thread.
 #pragma once
 #include "cuda/number.cuh"
-#include "cuda/steps.cuh"
 #include "geometry/conv_tiles.h"
 
 namespace deconvkit::cuda {
@@ -67,32 +66,6 @@ struct Product {
       DECONVKIT_UNROLL
       for (int j = 0; j < kOwn; ++j) f(row + i, column + j, sums.at[i][j]);
     }
-  }
-};
-
-// The steps of a block that computes tile after tile: one to begin a tile, then for each chunk of its depth
-// one that fetches the operands and one that multiplies them, the last of which stores.
-struct TileSteps {
-  int64_t tiles, chunks;
-  Divisor by_tile;
-
-  TileSteps(int64_t tiles_, int64_t chunks_) : tiles(tiles_), chunks(chunks_), by_tile(1 + 2 * chunks_) {}
-
-  DECONVKIT_HD int64_t steps(int64_t block, int64_t blocks) const {
-    return (tiles - block + blocks - 1) / blocks * by_tile.d;
-  }
-
-  enum class Kind { kBegin, kFetch, kMultiply };
-  struct Step {
-    Kind kind;
-    int64_t tile, chunk;
-    bool last;
-  };
-  DECONVKIT_HD Step step(int64_t i, const Place& place) const {
-    const int64_t turn = by_tile.quotient(i), at = i - turn * by_tile.d, chunk = (at - 1) / 2;
-    const int64_t tile = place.block + turn * place.blocks;
-    if (at == 0) return {Kind::kBegin, tile, 0, false};
-    return {at % 2 ? Kind::kFetch : Kind::kMultiply, tile, chunk, chunk + 1 == chunks};
   }
 };
 

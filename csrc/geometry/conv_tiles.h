@@ -21,6 +21,32 @@ struct ProductTile {
   DECONVKIT_HD static constexpr int64_t chunks(int64_t n) { return (n + kDepth - 1) / kDepth; }
 };
 
+// The steps of a block that computes tile after tile: one to begin a tile, then for each chunk of its depth
+// one that fetches the operands and one that multiplies them, the last of which stores.
+struct TileSteps {
+  int64_t tiles, chunks;
+  Divisor by_tile;
+
+  TileSteps(int64_t tiles_, int64_t chunks_) : tiles(tiles_), chunks(chunks_), by_tile(1 + 2 * chunks_) {}
+
+  DECONVKIT_HD int64_t steps(int64_t block, int64_t blocks) const {
+    return (tiles - block + blocks - 1) / blocks * by_tile.d;
+  }
+
+  enum class Kind { kBegin, kFetch, kMultiply };
+  struct Step {
+    Kind kind;
+    int64_t tile, chunk;
+    bool last;
+  };
+  DECONVKIT_HD Step step(int64_t i, int64_t block, int64_t blocks) const {
+    const int64_t turn = by_tile.quotient(i), at = i - turn * by_tile.d, chunk = (at - 1) / 2;
+    const int64_t tile = block + turn * blocks;
+    if (at == 0) return {Kind::kBegin, tile, 0, false};
+    return {at % 2 ? Kind::kFetch : Kind::kMultiply, tile, chunk, chunk + 1 == chunks};
+  }
+};
+
 // A convolution or transposed convolution as a gather: rows are the pixels of one phase of the output over
 // the whole batch, columns the output channels of one group, terms (tap, input channel of the group).
 // Neighbouring tiles are of the same pixels: all channels of all phases of a group, then the next group.

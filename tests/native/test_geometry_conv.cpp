@@ -186,10 +186,45 @@ void large_shapes() {
   }
 }
 
+void check_step(const TileSteps& t, int64_t i, int64_t block, int64_t blocks, const TileSteps::Step& wanted) {
+  const TileSteps::Step s = t.step(i, block, blocks);
+  EXPECT(s.kind == wanted.kind && s.tile == wanted.tile && s.chunk == wanted.chunk && s.last == wanted.last,
+         "step %lld of block %lld of %lld: %lld tiles of %lld chunks", (long long)i, (long long)block,
+         (long long)blocks, (long long)t.tiles, (long long)t.chunks);
+}
+
+// Blocks take tiles in turn, and go through the chunks of each.
+void tile_steps() {
+  using Kind = TileSteps::Kind;
+  for (int64_t tiles = 1; tiles < 8; ++tiles)
+    for (int64_t chunks = 1; chunks < 6; ++chunks)
+      for (int64_t blocks = 1; blocks <= tiles; ++blocks) {
+        const TileSteps t(tiles, chunks);
+        for (int64_t block = 0; block < blocks; ++block) {
+          int64_t i = 0;
+          for (int64_t tile = block; tile < tiles; tile += blocks) {
+            check_step(t, i++, block, blocks, {Kind::kBegin, tile, 0, false});
+            for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+              check_step(t, i++, block, blocks, {Kind::kFetch, tile, chunk, chunk + 1 == chunks});
+              check_step(t, i++, block, blocks, {Kind::kMultiply, tile, chunk, chunk + 1 == chunks});
+            }
+          }
+          EXPECT(t.steps(block, blocks) == i, "%lld tiles of %lld chunks", (long long)tiles,
+                 (long long)chunks);
+        }
+      }
+  constexpr int64_t kMany = (int64_t{1} << 33) + 5, kChunks = (int64_t{1} << 20) + 3;
+  const TileSteps t(kMany, kChunks);
+  const int64_t steps = t.steps(4, 132), last = kMany - 1 - (kMany - 1 - 4) % 132;
+  check_step(t, steps - 1, 4, 132, {Kind::kMultiply, last, kChunks - 1, true});
+  check_step(t, steps - 1 - 2 * kChunks, 4, 132, {Kind::kBegin, last, 0, false});
+}
+
 }  // namespace
 
 int main() {
   small_shapes();
+  tile_steps();
   parts();
   large_shapes();
   std::printf(failed ? "%d checks failed\n" : "geometry of convolutions: ok\n", failed);
