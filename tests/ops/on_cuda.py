@@ -8,6 +8,16 @@ import torch
 from torch import Tensor
 
 cuda = pytest.mark.cuda
+# Rows that make 2^16 elements each more than 2^31, and few on the CPU, so that bodies are tried.
+large = pytest.mark.parametrize(
+    ("device", "rows"), [("cpu", 6), pytest.param("cuda", 2**15 + 2, marks=cuda)], ids=["small", "large"]
+)
+
+
+def check_memory(device: str, gib: int) -> None:
+    """Skip where the device has less left."""
+    if device == "cuda" and torch.cuda.mem_get_info()[0] < gib << 30:
+        pytest.skip(f"needs {gib} GiB of the device's memory")
 
 
 def problems(cases: Mapping, dtypes, on_cpu: Callable[[str, torch.dtype], bool]):

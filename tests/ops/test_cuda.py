@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import deconvkit
 from deconvkit.ops import _library as library
-from tests.ops.on_cuda import check_capture_and_replay, check_nothing_waits, cuda
+from tests.ops.on_cuda import check_capture_and_replay, check_memory, check_nothing_waits, cuda, large
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
@@ -38,6 +38,15 @@ SHAPES = [
     ((1, 1, 7, 7), 1),
     ((1, 33), 0),
 ]
+devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=cuda)])
+VIEWS = {
+    "cut": lambda t: t[:, 1:, 1:, 1:],
+    "steps": lambda t: t[:, :, ::2, ::3],
+    "transposed": lambda t: t.transpose(2, 3),
+    "expanded": lambda t: t[:1].expand(4, -1, -1, -1),
+    "unaligned": lambda t: t.flatten()[1 : 1 + 2 * 4 * 16 * 32].view(2, 4, 16, 32),
+}
+views = pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 
 
 def tied(shape, dtype, memory_format=torch.contiguous_format):
@@ -193,19 +202,26 @@ def test_pooling_is_the_cpus(nan_filled, shape, geometry, memory_format, dtype):
     assert_close(w.grad.cpu(), z.grad, rtol=0, atol=0)
 
 
-@cuda
-def test_views():
-    base = tied((3, 9, 18, 35), torch.float32)
-    for view in (
-        lambda t: t[:, 1:, 1:, 1:],
-        lambda t: t[:, :, ::2, ::3],
-        lambda t: t.transpose(2, 3),
-        lambda t: t[:1].expand(4, -1, -1, -1),
-        lambda t: t.flatten()[1 : 1 + 2 * 4 * 16 * 32].view(2, 4, 16, 32),
-    ):
-        expected, got = pooled(view(base), (2,)), pooled(view(base.cuda()), (2,))
-        assert_close(got[0].cpu(), expected[0], rtol=0, atol=0, equal_nan=True)
-        assert torch.equal(got[1].cpu(), expected[1])
+@devices
+@views
+def test_views_are_pooled(device, view):
+    x = tied((3, 9, 18, 35), torch.float32)
+    expected, got = pooled(view(x), (2,)), pooled(view(x.to(device)), (2,))
+    assert_close(got[0].cpu(), expected[0], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(got[1].cpu(), expected[1])
+
+
+@devices
+@views
+def test_views_are_unpooled(device, view):
+    values, codes = torch.randint(-3, 4, (3, 9, 18, 35)).float(), torch.randint(0, 4, (3, 9, 18, 35)).byte()
+    results = []
+    for x, switches in ((values.clone(), codes), (values.to(device), codes.to(device))):
+        up = deconvkit.max_unpool2d(view(x.requires_grad_()), view(switches), 2)
+        up.backward(torch.arange(up.numel(), device=up.device).float().view_as(up) % 7)
+        results.append((up.detach().cpu(), x.grad.cpu()))
+    for wanted, got in zip(*results, strict=True):
+        assert_close(got, wanted, rtol=0, atol=0)
 
 
 @cuda
@@ -215,19 +231,21 @@ def test_a_switch_that_points_outside_is_skipped():
     assert deconvkit.max_unpool2d(x, switches, 2).tolist() == [[[[0, 0, 0, 0], [0, 0, 0, 1]]]]
 
 
-@cuda
-def test_beyond_2_31_elements():
-    if torch.cuda.mem_get_info()[0] < 12 << 30:
-        pytest.skip("needs 12 GiB of the device's memory")
-    x = torch.zeros(1, 1, 2**16 + 2, 2**15, dtype=torch.float16, device="cuda")
-    x[0, 0, -1, -1] = 1
+@large
+@pytest.mark.parametrize(("channels", "memory_format"), [(2, FORMATS[0]), (8, FORMATS[1])])
+def test_pooling_beyond_2_31_elements(device, rows, channels, memory_format):
+    check_memory(device, 12)
+    shape = 1, channels, rows, 2**16 // channels
+    x = torch.empty(shape, dtype=torch.float16, device=device, memory_format=memory_format).zero_()
+    x[0, -1, -1, -1] = 1
     values, switches = pooled(x, (2,))
-    assert values[0, 0, -1, -1] == 1
-    assert switches[0, 0, -1, -1] == 3
+    assert values[0, -1, -1, -1] == 1
+    assert values.count_nonzero() == 1
+    assert switches[0, -1, -1, -1] == 3
     del x
     up = deconvkit.max_unpool2d(values, switches, 2)
-    assert up[0, 0, -1, -1] == 1
-    assert up[0, 0, :, -2].count_nonzero() == 0
+    assert up[0, -1, -1, -1] == 1
+    assert up[0, -1, :, -2:].count_nonzero() == 1
 
 
 # ---- the sparsity penalty ----
@@ -251,6 +269,62 @@ def test_sparse_sigmoid_is_float64s(nan_filled, shape, unit_dim, dtype):
     kl = deconvkit.sparse_kl(got.detach(), 0.05, 2.0, unit_dim=unit_dim)
     expected = deconvkit.sparse_kl(got.detach().double().cpu(), 0.05, 2.0, unit_dim=unit_dim)
     assert_close(kl.double().cpu(), expected, rtol=1e-4, atol=1e-4)
+
+
+@devices
+@views
+@pytest.mark.parametrize("unit_dim", [0, 1, 3])
+def test_views_are_made_sparse(device, view, unit_dim):
+    base = torch.randn(3, 9, 18, 35)
+    results = []
+    for z in (base.double(), base.to(device)):
+        activations, penalty = deconvkit.sparse_sigmoid(view(z.requires_grad_()), 0.05, unit_dim=unit_dim)
+        kl = deconvkit.sparse_kl(view(z.sigmoid()), 0.05, unit_dim=unit_dim)
+        (activations.sum() + penalty + kl).backward()
+        results.append([t.detach().double().cpu() for t in (activations, penalty, kl, z.grad)])
+    for wanted, got in zip(*results, strict=True):
+        assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+@devices
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "unit_dim"), SHAPES)
+def test_sums_of_a_group_are_float64s(nan_filled, shape, unit_dim, dtype, device):
+    op = torch.ops.deconvkit
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    z = torch.randn(shape).to(dtype)
+    for x, sums_of in (
+        (z, lambda z: op.sparse_sigmoid_sums(z, unit_dim)[1]),
+        (z.sigmoid(), lambda activations: op.sparse_kl_sums(activations, unit_dim)),
+    ):
+        sums, wanted = sums_of(x.to(device)), sums_of(x.double())
+        assert_close(sums.cpu(), wanted, rtol=1e-5, atol=0)
+        # Of two processes alike.
+        penalty, slope = op.sparse_kl_from_sums(2 * sums, 0.05, 2.0, 2.0, compute)
+        expected = op.sparse_kl_from_sums(2 * wanted, 0.05, 2.0, 2.0, torch.float64)
+        assert_close(penalty.double().cpu(), expected[0], rtol=1e-4, atol=1e-6)
+        assert_close(slope.double().cpu(), expected[1], rtol=1e-4, atol=1e-6)
+
+
+@large
+@pytest.mark.parametrize("planes", [True, False])
+def test_sparsity_beyond_2_31_elements(device, rows, planes):
+    check_memory(device, 16)
+    shape = (1, 2, rows, 2**15) if planes else (2 * rows, 2**15)
+    beta = 2.0**24 if planes else 2.0**10  # gradients are divided by the samples
+    z = torch.zeros(shape, dtype=torch.float16, device=device)
+    z[:, -1] = 4
+    activations, penalty = deconvkit.sparse_sigmoid(z.requires_grad_(), 0.5, beta)
+    small = torch.tensor([[0.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    wanted, wanted_penalty = deconvkit.sparse_sigmoid(small, 0.5, beta)
+    assert_close(penalty.double().cpu(), wanted_penalty, rtol=1e-4, atol=0)
+    penalty.backward()
+    wanted_penalty.backward()
+    samples = z.numel() // z.shape[1]
+    for got, expected in ((activations, wanted), (z.grad, small.grad / samples)):
+        for unit in (-2, -1):
+            last = got[-1, unit].flatten()[-1]
+            assert_close(last.double().cpu(), expected[0, unit], rtol=2e-3, atol=1e-6)
 
 
 # ---- streams, graphs, repetition ----

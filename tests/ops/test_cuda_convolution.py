@@ -12,7 +12,7 @@ from torch import Tensor
 import deconvkit
 from tests.ops import on_cuda
 from tests.ops.convolution import ACTIVATIONS, CASES, DTYPES, WIDE, Case, apply_by_torch, expected_of, near
-from tests.ops.on_cuda import check_capture_and_replay, check_nothing_waits, cuda
+from tests.ops.on_cuda import check_capture_and_replay, check_memory, check_nothing_waits, cuda, large
 from tests.ops.pooling import lay_out
 
 OURS = ("direct", "implicit_gemm")
@@ -253,14 +253,16 @@ def test_compiled(device, algorithm):
     torch.testing.assert_close(torch.compile(f, fullgraph=True, backend="aot_eager")(x), f(x))
 
 
-@cuda
-def test_beyond_2_31_elements():
-    if torch.cuda.mem_get_info()[0] < 12 << 30:
-        pytest.skip("needs 12 GiB of the device's memory")
-    x = torch.zeros(1, 1, 2**16 + 2, 2**15, dtype=torch.float16, device="cuda")
-    x[0, 0, -1, -1] = 1
-    weight = torch.full((1, 1, 1, 1), 2.0, dtype=torch.float16, device="cuda")
-    y = deconvkit.conv2d(x, weight, algorithm="direct")
-    assert y[0, 0, -1, -1] == 2
-    assert y[0, 0, -2:, -64:].count_nonzero() == 1
-    assert y[0, 0, :2, :64].count_nonzero() == 0
+@large
+@pytest.mark.parametrize("channels", [1, 2], ids=["per channel", "gather"])
+@either
+def test_beyond_2_31_elements(device, rows, channels, transposed):
+    check_memory(device, 12)
+    x = torch.zeros(1, channels, rows, 2**16 // channels, dtype=torch.float16, device=device)
+    x[0, -1, -1, -1] = 1
+    weight = torch.zeros(channels, channels, 1, 1, dtype=torch.float16, device=device)
+    weight[-1, -1] = 2
+    y = function(transposed)(x, weight, algorithm="direct")
+    assert y[0, -1, -1, -1] == 2
+    assert y[0, :, -2:, -64:].count_nonzero() == 1
+    assert y[0, :, :2, :64].count_nonzero() == 0
