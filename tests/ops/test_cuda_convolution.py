@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import deconvkit
+from deconvkit.ops import _torch_convolution
 from tests.ops import on_cuda
 from tests.ops.convolution import ACTIVATIONS, CASES, DTYPES, WIDE, Case, apply_by_torch, expected_of, near
 from tests.ops.on_cuda import check_capture_and_replay, check_memory, check_nothing_waits, cuda, large
@@ -251,6 +252,25 @@ def test_compiled(device, algorithm):
         return deconvkit.conv_transpose2d(x, weight, stride=2, activation="relu", algorithm=algorithm)
 
     torch.testing.assert_close(torch.compile(f, fullgraph=True, backend="aot_eager")(x), f(x))
+
+
+@devices
+@either
+def test_torchs_gradients_are_one_call(device, transposed, monkeypatch):
+    x = torch.randn(2, 4, 8, 8, device=device, requires_grad=True)
+    weight = torch.randn(4, 4, 3, 3, device=device, requires_grad=True)
+    found, backward = [], _torch_convolution.backward
+    monkeypatch.setattr(
+        _torch_convolution, "backward", lambda *arguments: found.append(backward(*arguments)) or found[-1]
+    )
+    with torch.autocast(
+        device, torch.bfloat16, enabled=device == "cpu"
+    ):  # else autograd there is torch's own
+        y = function(transposed)(x, weight, algorithm="torch")
+    y.sum().backward()
+    ((grad_input, grad_weight),) = found
+    torch.testing.assert_close(x.grad, grad_input.float(), rtol=0, atol=0)
+    torch.testing.assert_close(weight.grad, grad_weight.float(), rtol=0, atol=0)
 
 
 @large

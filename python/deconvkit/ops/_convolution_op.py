@@ -257,7 +257,7 @@ def backward(
         all(needs[:2])
         # Not where they will be differentiated again, nor where the dispatcher has a part.
         and not torch.is_grad_enabled()
-        and library.is_plain((grad, input, weight))
+        and library.is_plain((grad, input, weight), or_cuda=True)
         and _gradients_are_torchs(not adjoint.transposed, input, weight, ctx.arguments[1])
     ):  # in one call, which is faster than two
         both = _torch_convolution.backward(adjoint.transposed, grad, input, weight, *geometry, groups)

@@ -223,12 +223,12 @@ def refuse_tracing() -> None:
         )
 
 
-def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
-    """Whether the dispatcher would have nothing to do but to call the CPU's implementation."""
+def is_plain(tensors: tuple[Tensor | None, ...], or_cuda: bool = False) -> bool:
+    """Whether the dispatcher would have nothing to do but to call the CPU's implementation, or CUDA's."""
     for tensor in tensors:
         if tensor is not None and (
             type(tensor) not in _PLAIN_TYPES
-            or not tensor.is_cpu
+            or not (tensor.is_cpu or (or_cuda and tensor.is_cuda))
             or tensor.is_neg()
             or tensor.layout is not torch.strided
         ):
