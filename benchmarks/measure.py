@@ -24,7 +24,7 @@ RUNS = (
     "--op conv2d --layers vgg --memory reused --providers torch,torch_channels_last,deconvkit",
     f"--op conv_transpose1d --providers {PEERS},{OURS}",
     f"--op conv_transpose2d,conv2d --layers {LARGE},vgg --dtype bfloat16 "
-    "--providers torch,torch_channels_last,deconvkit",
+    f"--providers torch,torch_channels_last,{OURS}",
     "--op max_pool2d,max_unpool2d,sparse_kl --memory fresh,reused "
     f"--providers {PEERS},torch_compile,torch_compile_channels_last,{OURS}",
     "--op dcgan_generator --modes forward,both --memory fresh,reused "

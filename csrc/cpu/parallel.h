@@ -1,4 +1,5 @@
-// Threads: one OpenMP region over a fixed partition. Included by per-ISA kernel files only.
+// Threads: one OpenMP region over a fixed partition, whose end is its only barrier (so loops are nowait).
+// Included by per-ISA kernel files only.
 #pragma once
 #include <omp.h>
 
@@ -73,7 +74,7 @@ inline void parallel_tasks(int64_t n, int threads, F&& f, bool dynamic) {
 #pragma omp for schedule(dynamic, 1) nowait
       for (int64_t i = 0; i < n; ++i) refusal.guard([&] { f(i, thread); });
     } else {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
       for (int64_t i = 0; i < n; ++i) refusal.guard([&] { f(i, thread); });
     }
   }
@@ -103,7 +104,7 @@ inline void parallel_two_phases(int64_t n, int64_t m, int threads, F&& first, G&
     const FloatMode guard(mode);
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < n; ++i) refusal.guard([&] { first(i); });
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int64_t j = 0; j < m; ++j) refusal.guard([&] { second(j); });
   }
   refusal.rethrow();
