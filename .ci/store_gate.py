@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 # Stores of 16 bytes that each of these kernels has at least, where groups of so many elements as its last
-# parameter says fill them. (The cells of a window are a loop, samples are unrolled.)
+# parameter says fill them; in the kernels of ANY, whose parameter is of their loads, at any. (The cells of a
+# window are a loop, samples are unrolled.)
 STORES = {
     "CollectChannels": 1,
     "CollectFlat": 1,
@@ -23,6 +24,7 @@ STORES = {
     "SpreadWindows": 1,
     "SumSamples<deconvkit::cuda::Sigmoid": 4,
 }
+ANY = ("CollectFlat", "PoolFlat")
 WIDE = re.compile(r"\bst\.global\S*\.(?:v4\.[fub]32|v2\.[fub]64)\b")
 
 
@@ -36,7 +38,8 @@ def main() -> int:
     for name, body in zip(names, entries[2::2], strict=True):
         kernel = re.search(r"run_steps<deconvkit::cuda::(\w+<[^<>]*)>", name)
         stem = kernel and next((stem for stem in STORES if re.match(rf"{stem}\b", kernel[1])), None)
-        if not stem or not re.search(r"\b(double\b.* 2|float\b.* 4|B?Float16\b.* 8)$", kernel[1]):
+        whole = re.search(r"\b(double\b.* 2|float\b.* 4|B?Float16\b.* 8)$", kernel[1]) if kernel else None
+        if not stem or not (whole or stem in ANY):
             continue
         seen[stem] += 1
         if (found := len(WIDE.findall(body))) < STORES[stem]:

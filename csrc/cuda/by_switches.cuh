@@ -97,8 +97,8 @@ struct SpreadFlat : OneStep {
 
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
     for_items(items, place, [&](const Items::Item& i) {
-      const T* const from = pooled.at(i.n, 0, 0, i.w);
-      const uint8_t* const where = switches.at(i.n, 0, 0, i.w);
+      const T* const from = pooled.at(i.n, 0, 0, 0) + i.w;
+      const uint8_t* const where = switches.at(i.n, 0, 0, 0) + i.w;
       T* const run = big.at(i.n, 0, 0, 0);
       if (i.w + kN <= s.windows) {
         const Group<T, kN> x = load<kN>(from);
@@ -245,8 +245,8 @@ struct CollectFlat : OneStep {
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
     for_items(items, place, [&](const Items::Item& i) {
       const T* const run = big.at(i.n, 0, 0, 0);
-      const uint8_t* const where = switches.at(i.n, 0, 0, i.w);
-      T* const to = pooled.at(i.n, 0, 0, i.w);
+      const uint8_t* const where = switches.at(i.n, 0, 0, 0) + i.w;
+      T* const to = pooled.at(i.n, 0, 0, 0) + i.w;
       if (i.w + kN <= s.windows) {
         const Group<uint8_t, kN> at = load<kN>(where);
         FlatCells<T, V> cells;

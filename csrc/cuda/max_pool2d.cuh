@@ -75,8 +75,8 @@ struct PoolFlat : OneStep {
   DECONVKIT_HD void step(int64_t, const Place& place, Shared&, Own&) const {
     for_items(items, place, [&](const Items::Item& i) {
       const T* const run = input.at(i.n, 0, 0, 0);
-      T* const to = output.at(i.n, 0, 0, i.w);
-      uint8_t* const at = switches.at(i.n, 0, 0, i.w);
+      T* const to = output.at(i.n, 0, 0, 0) + i.w;
+      uint8_t* const at = switches.at(i.n, 0, 0, 0) + i.w;
       if (i.w + kN <= s.windows) {
         FlatCells<T, V> cells;
         cells.load(run, s, i.w);

@@ -103,13 +103,29 @@ DECONVKIT_INLINE Group<T, N> load(const T* from) {
 }
 #ifdef __CUDA_ARCH__
 template <int kBytes>
-using Word = std::conditional_t<
-    kBytes == 16, uint4,
-    std::conditional_t<
-        kBytes == 8, uint2,
-        std::conditional_t<kBytes == 4, uint32_t, std::conditional_t<kBytes == 2, uint16_t, uint8_t>>>>;
+struct WordOf;
+template <>
+struct WordOf<16> {
+  using type = uint4;
+};
+template <>
+struct WordOf<8> {
+  using type = uint2;
+};
+template <>
+struct WordOf<4> {
+  using type = uint32_t;
+};
+template <>
+struct WordOf<2> {
+  using type = uint16_t;
+};
+template <>
+struct WordOf<1> {
+  using type = uint8_t;
+};
 #endif
-// To global memory, as all stores of this file.
+// To global memory alone: __stcg() writes nowhere else.
 template <int N, class T>
 DECONVKIT_INLINE void store(T* to, const Group<T, N>& group) {
 #ifndef __CUDACC__
@@ -118,7 +134,7 @@ DECONVKIT_INLINE void store(T* to, const Group<T, N>& group) {
 #ifdef __CUDA_ARCH__
   // Words, and not to be taken apart: of two groups whose elements are chosen one by one nvcc stored the
   // second by single elements.
-  using Part = Word<alignof(Group<T, N>)>;
+  using Part = typename WordOf<alignof(Group<T, N>)>::type;
   struct Parts {
     Part at[sizeof(group) / sizeof(Part)];
   };

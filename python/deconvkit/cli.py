@@ -302,8 +302,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, extra = f"deconvkit {chosen}", COMMANDS[chosen].extra
         COMMANDS[chosen].run(**values[chosen])
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _fail(name, "interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _fail(name, str(error) or "interrupted", 130)
     except BrokenPipeError:
         # Whoever read our output has gone: say nothing, and keep Python from flushing into the pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

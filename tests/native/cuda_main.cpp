@@ -9,6 +9,6 @@ int main(int argc, char** argv) {
   Runner runner(argc, argv, 200);
   skips_bad_switches = true;
   runner.run(cuda_on_host());
-  expect_every_reading();
+  if (runner.ran_all()) expect_every_reading();
   return runner.result();
 }

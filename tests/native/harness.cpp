@@ -169,6 +169,10 @@ Tensor::Tensor(DType dtype, Sizes sizes, Role role, Layout layout, int64_t offse
     if (layout == Layout::kPart && i == 1) step += 8;
     if (layout == Layout::kPaddedRows && i == rank - 1) step = (step + 7) / 8 * 8;
   }
+  // What lies along an axis of one element is never asked for, so torch leaves its stride to chance.
+  for (int i = 0; i < rank; ++i) {
+    if (sizes[i] == 1) ref_.stride[i] = 1000003;
+  }
   // expand(): the outermost dimension has one element, seen many times.
   if (layout == Layout::kExpanded && role == kInput && rank) ref_.stride[0] = 0;
   for (int i = 0; i < rank; ++i) last += sizes[i] ? (sizes[i] - 1) * ref_.stride[i] : 0;

@@ -56,8 +56,8 @@ double rounded(double value, DType dtype);
 // ---- tensors ----
 
 // kRowsApart: contiguous in the last two dimensions, gaps between the others. kPaddedRows: each of the
-// innermost begins at a multiple of 8 elements. kPart: contiguous but for gaps
-// of 8 elements between the outermost.
+// innermost begins at a multiple of 8 elements. kPart: contiguous but for gaps of 8 elements between the
+// outermost.
 enum class Layout { kContiguous, kChannelsLast, kStrided, kExpanded, kRowsApart, kPaddedRows, kPart };
 
 using Sizes = std::vector<int64_t>;

@@ -38,6 +38,8 @@ class Runner {
     }
   }
 
+  bool ran_all() const { return wanted_.empty(); }
+
   // The exit status.
   int result() const {
     if (failures()) std::printf("%d checks failed\n", failures());

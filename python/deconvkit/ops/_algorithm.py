@@ -110,6 +110,18 @@ def folds_strides(p: Problem) -> bool:
     return min(p.stride) > 1 and 8 <= folded <= 16 and p.small_channels // p.groups >= 64 and saved >= 1.7
 
 
+def has_a_tap_a_cell(p: Problem) -> bool:
+    """1x1, or transposed with the stride as the kernel, of planes whose pixels fill the lanes.
+
+    A plain matrix product of the planes as they lie (csrc/cpu/conv_pointwise.cpp).
+    """
+    if p.op == "conv_weight_grad" or p.channels_last or math.prod(p.small) < 16:
+        return False
+    sides = zip(p.kernel, p.stride, p.small, p.large, strict=True)
+    apart = all(kernel == stride and large == small * stride for kernel, stride, small, large in sides)
+    return apart and (p.op == "conv_transpose2d" or math.prod(p.kernel) == 1)
+
+
 def is_pointwise(p: Problem) -> bool:
     """A kernel of one cell, so a plain matrix product.
 
@@ -119,8 +131,7 @@ def is_pointwise(p: Problem) -> bool:
     """
     if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p) or not (p.channels_last or p.batch < 16):
         return False
-    every_pixel = p.op != "conv_weight_grad" and tuple(p.small) == tuple(p.large)
-    if not p.channels_last and every_pixel and math.prod(p.small) >= 16:
+    if has_a_tap_a_cell(p):
         return False
     if p.op == "conv_weight_grad":
         return p.products >= 2e7
@@ -241,6 +252,7 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
     (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 faster in this class of shapes")),
+    (has_a_tap_a_cell, Choice("direct", "a plain matrix product of planes, which are read as they lie")),
 )
 _OTHERWISE = Choice("direct", "no fast algorithm pays for this shape")
 

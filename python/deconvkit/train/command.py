@@ -122,7 +122,7 @@ def run(
                 if last and trainer.is_global_zero and not keeper.summary:
                     keeper.finish(trainer, module)
         except SystemExit as error:  # Lightning's way to end what Ctrl-C broke off
-            raise KeyboardInterrupt from error
+            raise _broken_off(folder) from error
         except RuntimeError as error:
             if "allocate" in str(error) or "out of memory" in str(error):
                 raise TrainingError(
@@ -141,7 +141,7 @@ def run(
         except OSError as error:
             raise TrainingError(f"{error.filename or folder}: {error.strerror or error}") from error
         if trainer.interrupted:
-            raise KeyboardInterrupt
+            raise _broken_off(folder)
     if trainer.is_global_zero and not keeper.summary:
         raise RunFolderError(f"{recipe}: nothing was trained; --trainer.* leaves no batch to do")
     if trainer.is_global_zero:
@@ -151,9 +151,16 @@ def run(
             f"{keeper.summary['seconds']:.0f} s; model, pictures and summary in {folder.resolve()}",
             flush=True,
         )
-        if keeper.summary["missed"] and not overrides and data is None:
-            raise TrainingError("missed what was wanted: " + "; ".join(keeper.summary["missed"]))
+        if keeper.summary["missed"]:
+            missed = "missed what was wanted: " + "; ".join(keeper.summary["missed"])
+            if not overrides and data is None:
+                raise TrainingError(missed)
+            print(missed, flush=True)
     return keeper.summary
+
+
+def _broken_off(folder: Path) -> KeyboardInterrupt:
+    return KeyboardInterrupt(f"interrupted; --resume --out {folder} goes on with it")
 
 
 def _parsed(recipe: str, data: str | None, overrides: Sequence[str]) -> Any:
