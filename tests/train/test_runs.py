@@ -75,7 +75,7 @@ def test_a_run_that_is_taken_up_again_ends_with_the_same_numbers(
     _, errors = broken.communicate(timeout=60)
     if how == signal.SIGINT:
         assert broken.returncode == 130
-        assert re.search(r"deconvkit train: interrupted; --resume --out \S+ goes on with it$", errors.rstrip())
+        assert re.search(r"train: interrupted; --resume --out \S+ goes on with it$", errors.rstrip())
     state = torch.load(tmp_path / "broken" / "checkpoints" / "last.ckpt", weights_only=True)
     epochs = f"--trainer.max_epochs={state['epoch'] + 8}"
     finish(started(recipe, tmp_path / "broken", "--resume", epochs))
