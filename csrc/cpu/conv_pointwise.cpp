@@ -234,16 +234,17 @@ class Pointwise {
   char* thread_base_;
 };
 
-// Planes whose rows follow each other, with pixels enough to fill the lanes, and to share weights where these
-// are packed.
+// Planes whose rows follow each other, with pixels enough to fill the lanes; and to share weights where these
+// are packed, all of them at once.
 template <class T, class K>
 bool serves(const PointwiseProblem& p) {
   const int64_t columns = p.input.size[3], pixels = p.input.size[2] * columns;
   const bool planes = p.input.stride[3] == 1 && (p.input.stride[2] == columns || p.input.size[2] == 1) &&
                       p.input.stride[1] != 1 && p.output.stride[3] == 1;
+  const int64_t weights = p.groups * p.in_channels * p.out_channels * p.cells_h * p.cells_w;
+  const bool shared = p.batch * pixels >= 64 && weights * int64_t{sizeof(K)} <= int64_t{48} << 20;
   return planes && p.cells_w <= kTileRows && p.in_channels <= 4096 &&
-         2 * round_up(pixels, kLanes<Compute<T>>) <= 3 * pixels &&
-         (p.batch * pixels >= 64 || reads_in_place<T, K>(p));
+         2 * round_up(pixels, kLanes<Compute<T>>) <= 3 * pixels && (shared || reads_in_place<T, K>(p));
 }
 
 template <class T, class K>
