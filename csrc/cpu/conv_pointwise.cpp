@@ -45,6 +45,12 @@ void stage_row(const BFloat16* from, const BFloat16* next, int64_t n, int64_t wi
   }
 }
 
+// Numbers, or pairs of them, that a row of weights has.
+template <class T, class K>
+int64_t depth_of(const PointwiseProblem& p) {
+  return __is_same(K, Compute<T>) ? p.in_channels : pairs_of(p.in_channels);
+}
+
 // Whether the weight's rows are read where they lie.
 template <class T, class K>
 bool reads_in_place(const PointwiseProblem& p) {
@@ -66,13 +72,13 @@ class Pointwise {
         pixels_(p.input.size[2] * p.input.size[3]),
         cells_(p.cells_h * p.cells_w),
         rows_(p.out_channels * cells_),
-        depth_(kPairs ? pairs_of(p.in_channels) : p.in_channels) {
+        depth_(depth_of<T, K>(p)) {
     // A tile holds whole rows of the kernel; its sums over at most so many channels run in registers.
     tile_ = kTileRows / p.cells_w * p.cells_w;
     step_ = balanced(depth_, 36864 / (kCols * int64_t{sizeof(C)}));
     constexpr int64_t kStaged = 384 << 10;
-    const int64_t most = max64(kCols, kStaged / (depth_ * int64_t{sizeof(K)}) / kCols * kCols);
-    block_ = min64(round_up(pixels_, L), min64(round_up(balanced(pixels_, most), kCols), 512));
+    const int64_t most = max64(kCols, min64(512, kStaged / (depth_ * int64_t{sizeof(K)}) / kCols * kCols));
+    block_ = min64(round_up(pixels_, L), round_up(balanced(pixels_, most), kCols));
     blocks_ = ceil_div(pixels_, block_);
     threads_ = useful_threads(threads, p.batch * p.groups * pixels_ * rows_ * depth_, 1 << 17);
     // Enough tasks for all threads: fewer rows.
@@ -187,7 +193,7 @@ class Pointwise {
     const int64_t columns = p_.input.size[3];
     const C* const bias = bias_ + group * p_.out_channels;
     T* const to = out.as<T>() + n * out.stride[0] + group * p_.out_channels * out.stride[1];
-    if (cells_ == 1 && out.stride[2] == columns) {
+    if (cells_ == 1 && (out.stride[2] == columns || out.size[2] == 1)) {
       finish_rows<true>(sums, kCols, bias + row, to + row * out.stride[1] + x0, out.stride[1], rows, size,
                         p_.options);
       return;
@@ -197,16 +203,17 @@ class Pointwise {
       for (int64_t x = 0, run = 0; x < size; x += run) {
         const int64_t y = (x0 + x) / columns, column = (x0 + x) % columns;
         run = min64(size - x, columns - column);
-        weave(sums + i * kCols + x, run, line);
+        const C* const woven = weave(sums + i * kCols + x, run, line);
         T* const first = to + m * out.stride[1] + (y * p_.cells_h + kh) * out.stride[2];
-        finish_run<true>(line, bias + m, first + column * p_.cells_w, run * p_.cells_w, p_.options);
+        finish_run<true>(woven, bias + m, first + column * p_.cells_w, run * p_.cells_w, p_.options);
       }
     }
   }
 
-  // line[x·cells_w + kw] = sums[kw·kCols + x]
-  void weave(const C* sums, int64_t n, C* line) const {
+  // line[x·cells_w + kw] = sums[kw·kCols + x]; returns it, or the sums where they are in order.
+  const C* weave(const C* sums, int64_t n, C* line) const {
     const int64_t w = p_.cells_w;
+    if (w == 1) return sums;
     if (w == 2) {
       for (int64_t x = 0; x < n; x += L) {
         const auto even = in_blocks<C, L>(load_vec<L>(sums + x));
@@ -214,11 +221,12 @@ class Pointwise {
         store_vec<L>(line + 2 * x, weave_low<C, L>(even, odd));
         store_vec<L>(line + 2 * x + L, weave_high<C, L>(even, odd));
       }
-      return;
+      return line;
     }
     for (int64_t x = 0; x < n; ++x) {
       for (int64_t kw = 0; kw < w; ++kw) line[x * w + kw] = sums[kw * kCols + x];
     }
+    return line;
   }
 
   const PointwiseProblem& p_;
@@ -241,7 +249,7 @@ bool serves(const PointwiseProblem& p) {
   const int64_t columns = p.input.size[3], pixels = p.input.size[2] * columns;
   const bool planes = p.input.stride[3] == 1 && (p.input.stride[2] == columns || p.input.size[2] == 1) &&
                       p.input.stride[1] != 1 && p.output.stride[3] == 1;
-  const int64_t weights = p.groups * p.in_channels * p.out_channels * p.cells_h * p.cells_w;
+  const int64_t weights = p.groups * p.out_channels * p.cells_h * p.cells_w * depth_of<T, K>(p);
   const bool shared = p.batch * pixels >= 64 && weights * int64_t{sizeof(K)} <= int64_t{48} << 20;
   return planes && p.cells_w <= kTileRows && p.in_channels <= 4096 &&
          2 * round_up(pixels, kLanes<Compute<T>>) <= 3 * pixels && (shared || reads_in_place<T, K>(p));

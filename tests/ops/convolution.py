@@ -121,6 +121,7 @@ WIDE = {
     "phases merged unevenly": Case(3, (35, 18), (6, 11), (4, 6), (2, 3), (0, 0), (1, 2)),
     "pointwise, many pixels": Case(1, (3, 5), (31, 33), (1, 1)),
     "pointwise 2x2 s2": Case(3, (300, 26), (9, 8), (2, 2), (2, 2)),
+    "pointwise, deep": Case(1, (1300, 5), (9, 8), (1, 1)),
     "pointwise in groups": Case(2, (10, 7), (13, 11), (2, 3), (2, 3), groups=2),
     "both, many in": Case(2, (130, 20), (50, 47), (3, 3), padding=(1, 1)),
     "both, many out": Case(2, (18, 140), (46, 51), (3, 3), padding=(1, 1)),

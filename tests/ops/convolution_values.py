@@ -296,6 +296,7 @@ class Values(Convolution):
     def test_the_bits_do_not_depend_on_the_number_of_threads(self, isa: str, algorithm: str) -> None:
         threads = torch.get_num_threads()
         for case in (
+            Case(2, (20, 14), (27, 25), (2, 2), (2, 2)),
             Case(3, (20, 24), (9, 17), (3, 3), padding=(1, 1)),
             Case(2, (16, 3), (12, 12), (4, 4), (2, 2), (1, 1)),
             Case(1, (1, 1), (9, 33), (3, 3), groups=5),

@@ -115,11 +115,15 @@ def has_a_tap_a_cell(p: Problem) -> bool:
 
     A plain matrix product of the planes as they lie (csrc/cpu/conv_pointwise.cpp).
     """
-    if p.op == "conv_weight_grad" or p.channels_last or math.prod(p.small) < 16:
+    pixels = math.prod(p.small)
+    if p.op == "conv_weight_grad" or p.channels_last or 2 * (-(-pixels // 16) * 16) > 3 * pixels:
         return False
+    if pixels * p.batch < 64 and not (p.op == "conv2d" and p.dtype in (torch.float32, torch.float64)):
+        return False  # their weights would have to be packed
     sides = zip(p.kernel, p.stride, p.small, p.large, strict=True)
     apart = all(kernel == stride and large == small * stride for kernel, stride, small, large in sides)
-    return apart and (p.op == "conv_transpose2d" or math.prod(p.kernel) == 1)
+    dense = max(p.dilation) == 1 or math.prod(p.kernel) == 1
+    return apart and dense and (p.op == "conv_transpose2d" or math.prod(p.kernel) == 1)
 
 
 def is_pointwise(p: Problem) -> bool:

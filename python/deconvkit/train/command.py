@@ -160,6 +160,8 @@ def run(
 
 
 def _broken_off(folder: Path) -> KeyboardInterrupt:
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        return KeyboardInterrupt("interrupted before the first checkpoint")
     return KeyboardInterrupt(f"interrupted; --resume --out {folder} goes on with it")
 
 
