@@ -41,7 +41,7 @@ void stage_row(const BFloat16* from, const BFloat16* next, int64_t n, int64_t wi
     store_vec<L>(to + x, bit_cast<Vec<Pair, L>>(low | high << 16));
   }
   for (; x < width; ++x) {
-    to[x] = x < n ? static_cast<Pair>(from[x].bits | uint32_t{next ? next[x].bits : uint16_t{0}} << 16) : 0;
+    to[x] = x < n ? pairs_detail::pair(from + x, 0, next ? 2 : 1, next ? next - from : 0) : 0;
   }
 }
 

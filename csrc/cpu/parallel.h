@@ -1,5 +1,5 @@
-// Threads: one OpenMP region over a fixed partition, whose end is its only barrier (so loops are nowait).
-// Included by per-ISA kernel files only.
+// Threads: one OpenMP region, whose end is a barrier, so that its last loop needs none (nowait). Included by
+// per-ISA kernel files only.
 #pragma once
 #include <omp.h>
 

@@ -126,7 +126,7 @@ def has_a_tap_a_cell(p: Problem) -> bool:
     return apart and dense and (p.op == "conv_transpose2d" or math.prod(p.kernel) == 1)
 
 
-def is_pointwise(p: Problem) -> bool:
+def has_a_kernel_of_one_cell(p: Problem) -> bool:
     """A kernel of one cell, so a plain matrix product.
 
     Where torch has a short way to it: in channels_last, or in NCHW with batches below 16. The exceptions:
@@ -250,7 +250,7 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
     (is_the_matrix_units, Choice("torch", "it multiplies bfloat16 by the processor's matrix unit")),
     (folds_strides, Choice("winograd", "few channels, which the strides' sub-grids multiply")),
-    (is_pointwise, Choice("torch", "a plain matrix product: torch is faster")),
+    (has_a_kernel_of_one_cell, Choice("torch", "a plain matrix product: torch is faster")),
     (dilates_channels_last, Choice("torch", "dilated in channels_last: torch is faster")),
     (convolves_few_channels, Choice("torch", "a first layer, or so few channels: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
