@@ -179,6 +179,11 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
         (["vae", "--trainer.max_epohcs", "3"], r"did you mean --trainer.max_epochs\?"),
         (["vae", "--trainer.max_epochs", "many"], "--trainer.max_epochs: expected int or None, got 'many'"),
         (["vae", "--seed_everything", "x"], "vae: --seed_everything: expected bool or int, got 'x'"),
+        (["vae", "--seed_everything", "-1"], "vae: --seed_everything: expected 0 to 4294967295, got -1"),
+        (
+            ["vae", "--trainer.max_epochs", "-3"],
+            "vae: --trainer.max_epochs: expected a non-negative integer or -1, got -3",
+        ),
         (["vae", "--bogus", "3"], "vae: --bogus: expected one of --data, --out, --resume, "),
         (["vae", "more"], r"vae: expected options \(--data, --out, .*\), got 'more'"),
         (["vae", "--model.colour", "3"], "vae: --model.colour: expected one of --model.latent_size, .*"),
@@ -191,6 +196,7 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
         (["vae", "--trainer.max_epochs", "0"], "vae: nothing was trained"),
         (["vae", "--data.test_size", "0"], "--data.test_size: expected 2 to 1796 of the 1797 digits, got 0"),
         (["vgg", "--data.test_count", "0"], "--data.test_count: expected at least 1, got 0"),
+        (["vgg", "--data.size", "3"], "--data.size: expected at least 32, got 3"),
         (["vgg", "--data.scenes", "0"], "--data.scenes: expected at least 1, got 0"),
         (["deconvnet", "--data.scene_size", "7"], "--data.scene_size: expected at least 8, got 7"),
         (["deconvnet", "--data.first_stage", "-1"], "--data.first_stage: expected at least 0, got -1"),
@@ -221,6 +227,13 @@ def test_wrong_usage(
     assert re.fullmatch(rf"deconvkit train: .*{message}.*\n", err)
     assert (tmp_path / "FILE").read_text() == "text"
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_ends_a_run_has_a_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the rest of the progress bar's."""
+    arguments = ["vae", "--out", str(tmp_path / "run"), "--model.learning_rate", "1e20"]
+    assert main(["train", *arguments]) == 1
+    assert re.search(r"\ndeconvkit train: .* became .*\n$", capsys.readouterr().err)
 
 
 def test_numbers_that_are_none_end_a_run(tmp_path: Path) -> None:

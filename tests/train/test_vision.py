@@ -134,6 +134,12 @@ def test_a_file_that_is_no_image_is_told_before_training(
     arguments = ["train", "vgg", "--data", str(tmp_path / "images"), "--out", str(tmp_path / "run")]
     assert main(arguments) == 2
     assert "odd.png: expected an image, got a file that cannot be read as one" in capsys.readouterr().err
+    (tmp_path / "images/red/odd.png").unlink()
+    Image.fromarray(np.zeros((40, 50), np.float32)).save(tmp_path / "images/red/odd.tiff")
+    assert main(arguments) == 2
+    assert "odd.tiff: expected an image, got a file that cannot be read as one (floating-point pixels" in (
+        capsys.readouterr().err
+    )
     assert not (tmp_path / "run").exists()
 
 

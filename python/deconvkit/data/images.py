@@ -35,12 +35,12 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 
 def require_images(paths: Iterable[Path]) -> None:
-    """Raise DataError at the first of these files that does not begin as an image does."""
+    """Raise DataError at the first of these files that does not begin as an image does that can be read."""
     from PIL import Image
 
     for path in paths:
-        with _refusing(path), Image.open(path):
-            pass
+        with _refusing(path), Image.open(path) as image:
+            _require_range(image)
 
 
 @contextlib.contextmanager
@@ -57,12 +57,16 @@ def _refusing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _require_range(image: Any) -> None:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range is not known; save it with 8 or 16 bits")
+
+
 def _rgb(image: Any) -> NDArray[np.uint8]:
     """A pillow image's pixels, which its own conversion would clip at 255, or let show what nobody sees."""
     from PIL import Image
 
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is not known; save it with 8 or 16 bits")
+    _require_range(image)
     if image.mode.startswith("I"):
         grey = np.clip(np.asarray(image).astype(np.int64) / 257, 0, 255).round().astype(np.uint8)
         return np.repeat(grey[..., None], 3, 2)

@@ -125,6 +125,12 @@ class RunFolder(pl.Callback):
         self.bar.close()
         self.finish(trainer, pl_module)
 
+    @rank_zero_only
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End the bar's line, before what went wrong is told."""
+        if hasattr(self, "bar"):
+            self.bar.close()
+
     def finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure, draw and save; also of a run that was killed when only this was left."""
         if trainer.interrupted or not isinstance(pl_module, Recipe):

@@ -228,6 +228,10 @@ def _told(message: str) -> str:
 
 def _wrong_value(section: str, message: str) -> str:
     """As 'Parser key "x": Does not validate ... Expected a <class 'int'> ... Given value: many' tells it."""
+    if seed := re.match(r"(\S+) is not in bounds, numpy accepts from (\d+) to (\d+)", message):
+        return f"--seed_everything: expected {seed[2]} to {seed[3]}, got {seed[1]}"
+    if trainers := re.match(r"`(\w+)` must be (.*?)\. You passed in (\S+?)\.?$", message):
+        return f"--trainer.{trainers[1]}: expected {trainers[2]}, got {trainers[3]}"
     key = re.match(r'Parser key "([\w.]+)": (.*)', message)
     if key is None:
         return message[:300]
@@ -291,10 +295,12 @@ def _quiet() -> Iterator[None]:
     """Keep away what Lightning says of accelerators, workers and itself; other warnings get a line each."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from lightning.pytorch.utilities import rank_zero_only  # lightning sets the levels of its loggers
+    from tqdm import tqdm
 
     @rank_zero_only
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"deconvkit train: {' '.join(str(message).split())}", file=sys.stderr)
+        # Above the bar, not behind it.
+        tqdm.write(f"deconvkit train: {' '.join(str(message).split())}", file=sys.stderr)
 
     names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
     levels = {name: logging.getLogger(name).level for name in names}

@@ -387,7 +387,7 @@ class ClassImages(CutData):
     Args:
         path: a folder with a folder of images for each class, a tenth of which is kept for testing; None:
             drawn shapes on photographs that ship with scikit-learn and scikit-image.
-        size: pixels a side.
+        size: pixels a side, 32 or more: what a VGG can halve five times.
         batch_size: samples a batch.
         scenes: how many images are drawn for training.
         test_count: images for testing, at most.
@@ -408,6 +408,7 @@ class ClassImages(CutData):
 
     def load(self) -> int:
         """Find the files, or draw."""
+        require_sizes(self, "size", least=32)
         if self.path is None:
             self.classes = list(shapes.CLASSES[1:])
             generator = np.random.default_rng(self.seed)

@@ -100,7 +100,7 @@ class VGGRecipe(_Vision):
     def __init__(
         self,
         depth: int = 16,
-        width: int = 8,
+        width: int = 16,
         dropout: float = 0.5,
         optimizer: str = "sgd",
         learning_rate: float = 0.01,
@@ -163,7 +163,7 @@ class DeconvNetRecipe(_Vision):
 
     def __init__(
         self,
-        width: int = 8,
+        width: int = 16,
         unpooling: str = "switches",
         encoder_weights: str | None = None,
         optimizer: str = "sgd",
