@@ -86,6 +86,40 @@ def test_auto(
     assert deconvkit.plan(op, *shapes, **arguments).algorithm == algorithm
 
 
+@pytest.mark.parametrize(
+    ("wide", "narrow", "first", "second", "made", "changes"),
+    [
+        # Weight gradients of one cell: (small, large).
+        ("direct", "torch", (8, 64, 7, 7), (8, 32, 7, 7), (1, 1), {}),
+        ("direct", "direct", (8, 64, 7, 7), (8, 32, 14, 14), (1, 1), {"stride": (2, 2)}),
+        ("torch", "direct", (8, 64, 57, 57), (8, 32, 114, 114), (1, 1), {"stride": (2, 2)}),
+        # Convolutions: (large, weight).
+        ("direct", "torch", (8, 12, 57, 57), (32, 12, 3, 3), (55, 55), {"op": "conv2d"}),
+        ("direct", "direct", (8, 32, 57, 57), (3, 32, 3, 3), (55, 55), {"op": "conv2d"}),
+        # Transposed: (small, weight).
+        ("direct", "torch", (4, 8, 57, 57), (8, 16, 3, 3), (59, 59), {"op": "conv_transpose2d"}),
+        ("direct", "direct", (64, 8, 14, 14), (8, 16, 3, 3), (16, 16), {"op": "conv_transpose2d"}),
+    ],
+)
+@pytest.mark.parametrize("bits", [512, 256])
+def test_auto_by_the_width_of_vectors(
+    monkeypatch: pytest.MonkeyPatch,
+    bits: int,
+    wide: str,
+    narrow: str,
+    first: tuple[int, ...],
+    second: tuple[int, ...],
+    made: tuple[int, ...],
+    changes: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: bits == 512)
+    p = problem("conv_weight_grad", first=first, second=second, made=made, groups=1, channels_last=True)
+    p = p._replace(**changes)
+    _algorithm.choose.cache_clear()
+    assert _algorithm.choose(p).algorithm == (wide if bits == 512 else narrow)
+    _algorithm.choose.cache_clear()
+
+
 @pytest.mark.parametrize("multiplies", [True, False])
 @pytest.mark.parametrize(
     ("algorithm", "with_amx", "op", "shapes", "arguments"),

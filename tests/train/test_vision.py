@@ -223,6 +223,19 @@ def test_weights_decay_but_biases_and_normalisations_do_not() -> None:
     assert len(decayed["params"]) + len(kept["params"]) == len(names)
 
 
+def test_muon_is_for_the_windows_of_3x3() -> None:
+    recipe = DeconvNetRecipe(optimizer="muon", learning_rate=0.05, weight_decay=0.1)
+    recipe.network = DeconvNet(3, 1, 64)
+    recipe.trainer = SimpleNamespace(estimated_stepping_batches=100)  # type: ignore[assignment]
+    windows, rest, others = recipe.configure_optimizers()["optimizer"].param_groups
+    assert [group["orthogonal"] for group in (windows, rest, others)] == [True, False, False]
+    assert [group["initial_lr"] for group in (windows, rest, others)] == [0.05, 0.2, 0.2]
+    assert [group["weight_decay"] for group in (windows, rest, others)] == [0.1, 0.1, 0]
+    assert {tuple(p.shape[2:]) for p in windows["params"]} == {(3, 3)}
+    assert [tuple(p.shape[2:]) for p in rest["params"]] == [(2, 2), (1, 1), (2, 2), (1, 1)]
+    assert len(windows["params"]) == 26
+
+
 def test_the_learning_rate_rises_and_falls_to_0() -> None:
     recipe = DeconvNetRecipe(learning_rate=0.5)
     recipe.network = DeconvNet(3, 1, 32)

@@ -131,14 +131,16 @@ def has_a_kernel_of_one_cell(p: Problem) -> bool:
 
     Where torch has a short way to it: in channels_last, or in NCHW with batches below 16. The exceptions:
     planes whose pixels fill the lanes (csrc/cpu/conv_pointwise.cpp), bfloat16, large outputs (page faults
-    decide), small weight gradients, and small batches transposed to more than 8 channels.
+    decide), small weight gradients, and small batches transposed to more than 8 channels. With 256 bits a
+    vector small weight gradients are torch's too, but for strided ones: of those oneDNN's kernel of
+    torch 2.13 writes past its buffers.
     """
     if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p) or not (p.channels_last or p.batch < 16):
         return False
     if has_a_tap_a_cell(p):
         return False
     if p.op == "conv_weight_grad":
-        return p.products >= 2e7
+        return p.products >= 2e7 if _has_512_bits() else max(p.stride) == 1
     return p.made_bytes < 2**24 and (p.op == "conv2d" or p.large_channels <= 8 or p.batch >= 16)
 
 
@@ -160,6 +162,20 @@ def convolves_few_channels(p: Problem) -> bool:
     least, most = sorted((p.large_channels, p.small_channels))
     few = (least <= 8 and most <= 16) or (p.small_channels <= 12 and max(p.dilation) > 1)
     return (colours or few) and p.products >= (5e5 if few else 2e6) and p.made_bytes < 2**24
+
+
+def fills_few_lanes(p: Problem) -> bool:
+    """Few channels in channels_last, with 256 bits a vector: oneDNN reads the pixels where they lie.
+
+    From 8 to 16 on one side of a convolution, that Winograd does not take; up to 8 and 16 where transposed,
+    over more than a few pixels.
+    """
+    if _has_512_bits() or not p.channels_last or p.dtype != torch.float32 or p.products < 2e6:
+        return False
+    least, most = sorted((p.large_channels, p.small_channels))
+    if p.op == "conv2d":
+        return 8 <= least <= 16
+    return p.op == "conv_transpose2d" and least <= 8 and most <= 16 and math.prod(p.large) >= 2048
 
 
 def convolves_few_pixels(p: Problem) -> bool:
@@ -236,12 +252,16 @@ def _has_matrix_unit() -> bool:
     return torch.cpu._is_amx_tile_supported()
 
 
+def _has_512_bits() -> bool:
+    return torch.cpu._is_avx512_supported()
+
+
 def _multiplies_bfloat16(p: Problem) -> bool:
     return p.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
 
 
-# Measured on two Zen 4 and on two Granite Rapids cores over random shapes, torch in the same layout as the
-# rival.
+# Measured on two Zen 4, two Granite Rapids and two Zen 3 cores over random shapes, torch in the same layout as
+# the rival.
 _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (
         is_on_another_device,
@@ -255,6 +275,7 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (convolves_few_channels, Choice("torch", "a first layer, or so few channels: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
+    (fills_few_lanes, Choice("torch", "few channels in channels_last: torch is faster without AVX-512")),
     (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 faster in this class of shapes")),
     (has_a_tap_a_cell, Choice("direct", "a plain matrix product of planes, which are read as they lie")),
 )

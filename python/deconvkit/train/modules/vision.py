@@ -17,8 +17,12 @@ from deconvkit.models.vgg import normalise
 from deconvkit.segmentation import aggregate, proposals
 from deconvkit.train.measures import boundary_iou, mean_iou
 from deconvkit.train.module import Recipe, Wanted
+from deconvkit.train.muon import Muon
 from deconvkit.visualize.grids import image_rows
 from deconvkit.visualize.panels import label_colours, predictions
+
+_OPTIMIZERS = ("sgd", "adam", "muon")
+_OTHERS = 4  # times Muon's rate, for what it leaves to SGD
 
 _BATCH = 64  # images that are looked at together when nothing is learned
 
@@ -27,7 +31,8 @@ class _Vision(Recipe):
     """Weight decay on all but biases and normalisations; a learning rate that rises, and falls to 0.
 
     Args:
-        optimizer: "sgd", with momentum 0.9, or "adam".
+        optimizer: "sgd", with momentum 0.9, "adam", or "muon" for the 3×3 convolutions' weights and, at four
+            times its rate, SGD for the rest.
         learning_rate: the highest, reached after a tenth of the steps; from there it falls to 0 along half a
             cosine.
         weight_decay: of weights; Adam's is apart from the gradient.
@@ -37,8 +42,8 @@ class _Vision(Recipe):
 
     def __init__(self, optimizer: str, learning_rate: float, weight_decay: float) -> None:
         super().__init__()
-        if optimizer not in ("sgd", "adam"):
-            raise ValueError(f"optimizer: expected 'sgd' or 'adam', got {optimizer!r}")
+        if optimizer not in _OPTIMIZERS:
+            raise ValueError(f"optimizer: expected one of {', '.join(_OPTIMIZERS)}, got {optimizer!r}")
         self.optimizer, self.learning_rate = optimizer, learning_rate
         self.weight_decay = weight_decay
 
@@ -50,15 +55,27 @@ class _Vision(Recipe):
     def configure_optimizers(self) -> Any:
         """The optimiser, and its rate."""
         parameters = list(self.network.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
-        ]
-        optimizer: torch.optim.Optimizer = (
-            torch.optim.SGD(groups, self.learning_rate, momentum=0.9)
-            if self.optimizer == "sgd"
-            else torch.optim.AdamW(groups, self.learning_rate)
-        )
+        weights = [p for p in parameters if p.dim() > 1]
+        decay = self.weight_decay
+        others: dict[str, Any] = {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0}
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "muon":
+            window, faster = torch.Size((3, 3)), _OTHERS * self.learning_rate
+            windows = [p for p in weights if p.shape[2:] == window]
+            rest = [p for p in weights if p.shape[2:] != window]
+            groups = [
+                {"params": windows, "weight_decay": decay, "orthogonal": True},
+                {"params": rest, "weight_decay": decay, "lr": faster},
+                others | {"lr": faster},
+            ]
+            optimizer = Muon(groups, self.learning_rate)
+        else:
+            groups = [{"params": weights, "weight_decay": decay}, others]
+            optimizer = (
+                torch.optim.SGD(groups, self.learning_rate, momentum=0.9)
+                if self.optimizer == "sgd"
+                else torch.optim.AdamW(groups, self.learning_rate)
+            )
         steps = self.trainer.estimated_stepping_batches
 
         def share(step: int) -> float:
@@ -91,7 +108,8 @@ class VGGRecipe(_Vision):
         depth: 16 or 19.
         width: channels of the first stage, 64 in the paper.
         dropout: of the linear layers.
-        optimizer: "sgd", with momentum 0.9, or "adam".
+        optimizer: "sgd", with momentum 0.9, "adam", or "muon" for the 3×3 convolutions' weights and, at four
+            times its rate, SGD for the rest.
         learning_rate: the highest, reached after a tenth of the steps; from there it falls to 0 along half a
             cosine.
         weight_decay: of weights.
@@ -155,7 +173,8 @@ class DeconvNetRecipe(_Vision):
         width: channels of the first stage, 64 in the paper.
         unpooling: "switches", or "fixed" for comparison.
         encoder_weights: a model.pt of the recipe "vgg", or torchvision's file, of VGG-16 of this width.
-        optimizer: "sgd", with momentum 0.9, or "adam".
+        optimizer: "sgd", with momentum 0.9, "adam", or "muon" for the 3×3 convolutions' weights and, at four
+            times its rate, SGD for the rest.
         learning_rate: the highest, reached after a tenth of the steps; from there it falls to 0 along half a
             cosine.
         weight_decay: of weights.
