@@ -260,7 +260,7 @@ def _multiplies_bfloat16(p: Problem) -> bool:
     return p.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
 
 
-# Measured on two Zen 4, two Granite Rapids and two Zen 3 cores over random shapes, torch in the same layout as
+# Measured on two cores each of Zen 4, Granite Rapids and Zen 3 over random shapes, torch in the same layout as
 # the rival.
 _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (

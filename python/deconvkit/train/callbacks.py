@@ -126,7 +126,9 @@ class RunFolder(pl.Callback):
         self.finish(trainer, pl_module)
 
     @rank_zero_only
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """End the bar's line, before what went wrong is told."""
         if hasattr(self, "bar"):
             self.bar.close()
