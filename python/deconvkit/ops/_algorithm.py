@@ -260,8 +260,8 @@ def _multiplies_bfloat16(p: Problem) -> bool:
     return p.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported()
 
 
-# Measured on two cores each of Zen 4, Granite Rapids and Zen 3 over random shapes, torch in the same layout as
-# the rival.
+# Measured on two cores each of Zen 4, Granite Rapids and Zen 3 over random shapes, torch in the same layout
+# as the rival.
 _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (
         is_on_another_device,
