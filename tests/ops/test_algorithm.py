@@ -93,12 +93,32 @@ def test_auto(
         ("direct", "torch", (8, 64, 7, 7), (8, 32, 7, 7), (1, 1), {}),
         ("direct", "direct", (8, 64, 7, 7), (8, 32, 14, 14), (1, 1), {"stride": (2, 2)}),
         ("torch", "direct", (8, 64, 57, 57), (8, 32, 114, 114), (1, 1), {"stride": (2, 2)}),
+        ("direct", "direct", (8, 64, 7, 7), (8, 32, 7, 7), (1, 1), {"dtype": torch.bfloat16}),
+        ("direct", "direct", (8, 64, 7, 7), (8, 32, 7, 7), (1, 1), {"dtype": torch.float64}),
+        ("direct", "direct", (8, 64, 7, 7), (8, 32, 7, 7), (1, 1), {"groups": 2}),
         # Convolutions: (large, weight).
         ("direct", "torch", (8, 12, 57, 57), (32, 12, 3, 3), (55, 55), {"op": "conv2d"}),
         ("direct", "direct", (8, 32, 57, 57), (3, 32, 3, 3), (55, 55), {"op": "conv2d"}),
+        ("direct", "torch", (8, 32, 57, 57), (8, 32, 5, 5), (53, 53), {"op": "conv2d"}),
+        ("direct", "direct", (8, 32, 57, 57), (7, 32, 5, 5), (53, 53), {"op": "conv2d"}),
+        ("direct", "torch", (8, 32, 57, 57), (16, 32, 2, 2), (56, 56), {"op": "conv2d"}),
+        ("direct", "direct", (8, 32, 57, 57), (17, 32, 2, 2), (56, 56), {"op": "conv2d"}),
+        ("winograd", "winograd", (8, 16, 57, 57), (32, 16, 3, 3), (55, 55), {"op": "conv2d"}),
+        (
+            "direct",
+            "direct",
+            (8, 12, 57, 57),
+            (32, 12, 3, 3),
+            (55, 55),
+            {"op": "conv2d", "dtype": torch.float64},
+        ),
+        ("direct", "direct", (8, 32, 57, 57), (32, 16, 5, 5), (53, 53), {"op": "conv2d", "groups": 2}),
         # Transposed: (small, weight).
         ("direct", "torch", (4, 8, 57, 57), (8, 16, 3, 3), (59, 59), {"op": "conv_transpose2d"}),
-        ("direct", "direct", (64, 8, 14, 14), (8, 16, 3, 3), (16, 16), {"op": "conv_transpose2d"}),
+        ("direct", "direct", (64, 8, 43, 43), (8, 16, 3, 3), (45, 45), {"op": "conv_transpose2d"}),
+        ("direct", "torch", (64, 8, 44, 44), (8, 16, 3, 3), (46, 46), {"op": "conv_transpose2d"}),
+        ("direct", "direct", (4, 8, 57, 57), (8, 17, 3, 3), (59, 59), {"op": "conv_transpose2d"}),
+        ("direct", "direct", (4, 9, 57, 57), (9, 16, 7, 7), (63, 63), {"op": "conv_transpose2d"}),
     ],
 )
 @pytest.mark.parametrize("bits", [512, 256])

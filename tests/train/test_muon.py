@@ -1,6 +1,7 @@
 """Steps made orthogonal."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,7 @@ def stepped(optimizer: torch.optim.Optimizer, weight: nn.Parameter, count: int =
     return weight.detach()
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has none before 2.9")
 @pytest.mark.parametrize("shape", [(8, 30), (30, 8)])
 def test_matrices_learn_as_by_torchs(shape: tuple[int, int]) -> None:
     """But for its rounding to bfloat16."""
@@ -77,6 +79,39 @@ def test_its_state_can_be_saved() -> None:
 
 
 def test_a_closure_and_weights_without_a_gradient() -> None:
-    weight = nn.Parameter(torch.ones(2, 2))
-    assert Muon([{"params": [weight], "orthogonal": True}], 0.1).step(lambda: 3.0) == 3.0
-    assert weight.detach().equal(torch.ones(2, 2))
+    weight, idle = (nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+
+    def closure() -> float:
+        loss = (weight * torch.eye(2)).sum()
+        loss.backward()
+        return loss.item()
+
+    assert Muon([{"params": [weight, idle], "orthogonal": True}], 0.1).step(closure) == 2.0
+    assert weight.detach().diagonal().max() < 0.95
+    assert idle.detach().equal(torch.ones(2, 2))
+
+
+def test_the_defaults() -> None:
+    defaults = Muon([{"params": [nn.Parameter(torch.ones(2, 2))]}], 0.1).defaults
+    assert defaults == {
+        "lr": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "iterations": 3,
+        "orthogonal": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "message"),
+    [
+        ((3,), {"orthogonal": True}, r"two or more axes, got shape \(3,\)"),
+        ((3, 0), {"orthogonal": True}, r"two or more axes, got shape \(3, 0\)"),
+        ((3,), {"lr": -1.0}, "expected lr >= 0"),
+        ((3,), {"weight_decay": float("nan")}, "weight_decay >= 0"),
+        ((3,), {"momentum": 1.0}, "momentum < 1"),
+    ],
+)
+def test_what_cannot_be(shape: tuple[int, ...], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Muon([{"params": [nn.Parameter(torch.ones(shape))], **settings}], 0.1)

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from deconvkit import models
 from deconvkit.cli import main
@@ -196,6 +198,8 @@ def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
         (["vae", "--trainer.max_epochs", "0"], "vae: nothing was trained"),
         (["vae", "--data.test_size", "0"], "--data.test_size: expected 2 to 1796 of the 1797 digits, got 0"),
         (["vgg", "--data.test_count", "0"], "--data.test_count: expected at least 1, got 0"),
+        (["vgg", "--data.seed", "-1"], "--data.seed: expected at least 0, got -1"),
+        (["vae", "--data.seed", "-1"], "--data.seed: expected at least 0, got -1"),
         (["vgg", "--data.size", "3"], "--data.size: expected at least 32, got 3"),
         (["vgg", "--data.scenes", "0"], "--data.scenes: expected at least 1, got 0"),
         (["deconvnet", "--data.scene_size", "7"], "--data.scene_size: expected at least 8, got 7"),
@@ -233,7 +237,14 @@ def test_what_ends_a_run_has_a_line_of_its_own(tmp_path: Path, capsys: pytest.Ca
     """Not the rest of the progress bar's."""
     arguments = ["vae", "--out", str(tmp_path / "run"), "--model.learning_rate", "1e20"]
     assert main(["train", *arguments]) == 1
-    assert re.search(r"\ndeconvkit train: .* became .*\n$", capsys.readouterr().err)
+    assert re.search(r"\ndeconvkit train: .* became .* epoch 0; try again .*\n$", capsys.readouterr().err)
+
+
+def test_a_warning_has_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with command._quiet(), tqdm(total=2, desc="bar", mininterval=0):
+        warnings.simplefilter("default")
+        warnings.warn("careful", stacklevel=1)
+    assert "\rdeconvkit train: careful\n" in capsys.readouterr().err
 
 
 def test_numbers_that_are_none_end_a_run(tmp_path: Path) -> None:

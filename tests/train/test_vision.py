@@ -137,9 +137,10 @@ def test_a_file_that_is_no_image_is_told_before_training(
     (tmp_path / "images/red/odd.png").unlink()
     Image.fromarray(np.zeros((40, 50), np.float32)).save(tmp_path / "images/red/odd.tiff")
     assert main(arguments) == 2
-    assert "odd.tiff: expected an image, got a file that cannot be read as one (floating-point pixels" in (
-        capsys.readouterr().err
-    )
+    told = "odd.tiff: expected an image, got a file that cannot be read as one (floating-point pixels"
+    err = capsys.readouterr().err
+    assert told in err
+    assert "epoch" not in err  # no bar has begun
     assert not (tmp_path / "run").exists()
 
 
@@ -221,6 +222,29 @@ def test_weights_decay_but_biases_and_normalisations_do_not() -> None:
     assert all(names[id(p)].endswith("weight") for p in decayed["params"])
     assert len(decayed["params"]) == 13 + 3 + 13 + 1  # encoder, fc, decoder, score
     assert len(decayed["params"]) + len(kept["params"]) == len(names)
+
+
+def test_a_run_is_not_taken_up_with_another_optimizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "vgg", *SHORT["vgg"], "--out", str(tmp_path / "run"), "--resume"]
+    command.run("vgg", tmp_path / "run", overrides=[*SHORT["vgg"], "--model.optimizer=adam"])
+    assert main([*arguments, "--trainer.max_epochs=3"]) == 2
+    assert "--resume: the run was begun with --model.optimizer adam, not muon" in capsys.readouterr().err
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    del checkpoint["optimizer"]  # of an earlier version
+    torch.save(checkpoint, last)
+    assert main([*arguments, "--trainer.max_epochs=3"]) == 2
+    assert "is of another --model.optimizer; give that" in capsys.readouterr().err
+    assert main([*arguments, "--trainer.max_epochs=3", "--model.optimizer=adam"]) in (0, 1)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay"])
+@pytest.mark.parametrize("value", ["-1", ".nan", ".inf"])
+def test_rates_that_are_none(name: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "vgg", f"--model.{name}={value}"]) == 2
+    assert f"vgg: --model.{name}: expected a finite number >= 0, got" in capsys.readouterr().err
 
 
 def test_muon_is_for_the_windows_of_3x3() -> None:

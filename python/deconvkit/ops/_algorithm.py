@@ -131,16 +131,19 @@ def has_a_kernel_of_one_cell(p: Problem) -> bool:
 
     Where torch has a short way to it: in channels_last, or in NCHW with batches below 16. The exceptions:
     planes whose pixels fill the lanes (csrc/cpu/conv_pointwise.cpp), bfloat16, large outputs (page faults
-    decide), small weight gradients, and small batches transposed to more than 8 channels. With 256 bits a
-    vector small weight gradients are torch's too, but for strided ones: of those oneDNN's kernel of
-    torch 2.13 writes past its buffers.
+    decide), small weight gradients, and small batches transposed to more than 8 channels. Without
+    AVX-512 weight gradients of any size are torch's where they are of float32 and one group, but no strided
+    ones: torch 2.13 writes past its buffers there (16 images of 3 channels in channels_last, to 64 channels
+    by stride 2, ends in "free(): invalid next size").
     """
     if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p) or not (p.channels_last or p.batch < 16):
         return False
     if has_a_tap_a_cell(p):
         return False
     if p.op == "conv_weight_grad":
-        return p.products >= 2e7 if _has_512_bits() else max(p.stride) == 1
+        if _has_512_bits():
+            return p.products >= 2e7
+        return p.dtype == torch.float32 and p.groups == 1 and max(p.stride) == 1
     return p.made_bytes < 2**24 and (p.op == "conv2d" or p.large_channels <= 8 or p.batch >= 16)
 
 
@@ -165,12 +168,14 @@ def convolves_few_channels(p: Problem) -> bool:
 
 
 def fills_few_lanes(p: Problem) -> bool:
-    """Few channels in channels_last, with 256 bits a vector: oneDNN reads the pixels where they lie.
+    """Few channels in channels_last, without AVX-512: oneDNN reads the pixels where they lie.
 
-    From 8 to 16 on one side of a convolution, that Winograd does not take; up to 8 and 16 where transposed,
-    over more than a few pixels.
+    From 8 to 16 on one side of a convolution that Winograd does not take; up to 8 and 16 where transposed, to
+    planes of 2048 pixels or more.
     """
-    if _has_512_bits() or not p.channels_last or p.dtype != torch.float32 or p.products < 2e6:
+    if _has_512_bits() or not p.channels_last or p.dtype != torch.float32:
+        return False
+    if p.groups > 1 or p.products < 2e6:
         return False
     least, most = sorted((p.large_channels, p.small_channels))
     if p.op == "conv2d":

@@ -135,6 +135,10 @@ def run(
                 f"--resume: {last} is of other --model arguments; give those that it was begun with"
             ) from error
         except ValueError as error:  # of a network or data that cannot be built
+            if last is not None and "parameter group" in str(error):
+                raise RunFolderError(
+                    f"--resume: {last} is of another --model.optimizer; give that which it was begun with"
+                ) from error
             if trainer.global_step > 0:
                 raise
             raise RunFolderError(f"{recipe}: {error}") from error

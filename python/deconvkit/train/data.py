@@ -96,6 +96,7 @@ class TensorData(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read or draw the data, once."""
+        require_sizes(self, "seed", least=0)
         if not self.tensors:
             self.tensors = self.load()
 
@@ -284,6 +285,7 @@ class CutData(pl.LightningDataModule):
         if self.ready:
             return
         require_sizes(self, "size", "scenes", "test_count")
+        require_sizes(self, "seed", least=0)
         count = self.load()
         if self.count < 2 or count < 1:
             raise images.DataError(

@@ -53,9 +53,10 @@ class Recipe(pl.LightningModule):
             if isinstance(value, Tensor):
                 value = value.detach()
             if not math.isfinite(float(value)):
+                kept = "the last checkpoint is kept: " if self.current_epoch else ""
                 raise TrainingError(
-                    f"{name} became {float(value)} in epoch {self.current_epoch}; the last checkpoint is "
-                    "kept: try again with a smaller learning rate or another --seed_everything"
+                    f"{name} became {float(value)} in epoch {self.current_epoch}; {kept}try again with a "
+                    "smaller learning rate or another --seed_everything"
                 )
             self.log(name, value, on_step=False, on_epoch=True, batch_size=1)
 

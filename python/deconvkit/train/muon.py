@@ -13,10 +13,10 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for weights of any shape, as matrices of their first axis by the others; SGD for the rest.
+    """Muon for weights of two or more axes, as matrices of the first by the others; SGD for the rest.
 
-    torch.optim.Muon takes matrices alone, and multiplies them in bfloat16: without instructions for it that
-    takes a CPU some twenty times as long as float32 does.
+    torch.optim.Muon (torch 2.9) takes matrices alone, and multiplies them in bfloat16: without instructions
+    for it that takes a CPU some twenty times as long as float32 does.
 
     Args:
         params: groups; those with ``orthogonal=True`` hold weights, and their steps are made orthogonal.
@@ -25,6 +25,10 @@ class Muon(torch.optim.Optimizer):
         momentum: share of the steps before.
         weight_decay: as in SGD; of orthogonal groups apart from the gradient, as in AdamW.
         iterations: of Newton and Schulz, for each step.
+
+    Raises:
+        ValueError: a negative rate or decay, a momentum outside [0, 1), or an orthogonal group with a
+            parameter that is no matrix.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
@@ -46,6 +50,18 @@ class Muon(torch.optim.Optimizer):
             "orthogonal": False,
         }
         super().__init__(params, defaults)
+        for group in self.param_groups:
+            if not (group["lr"] >= 0 and group["weight_decay"] >= 0 and 0 <= group["momentum"] < 1):
+                raise ValueError(
+                    "Muon: expected lr >= 0, weight_decay >= 0 and 0 <= momentum < 1, got "
+                    f"{group['lr']!r}, {group['weight_decay']!r} and {group['momentum']!r}"
+                )
+            for parameter in group["params"]:
+                if group["orthogonal"] and (parameter.dim() < 2 or parameter.numel() == 0):
+                    raise ValueError(
+                        "Muon: params: expected orthogonal groups of weights with two or more axes, "
+                        f"got shape {tuple(parameter.shape)}"
+                    )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
