@@ -109,7 +109,8 @@ def test_a_matrix_unit_is_fed_in_channels_last(
     xs, ws = (t.detach().float().requires_grad_() for t in (x, w))
     expected = getattr(F, op)(xs, ws, **arguments)
     assert y.is_contiguous(memory_format=layout)
-    torch.testing.assert_close(y.float(), expected, rtol=2e-2, atol=2e-2)
+    # Where nothing multiplies bfloat16, oneDNN rounds the kernel's partial sums as well.
+    torch.testing.assert_close(y.float(), expected, rtol=2e-2, atol=5e-2)
     grad = torch.randn_like(y)
     y.backward(grad)
     expected.backward(grad.float())
