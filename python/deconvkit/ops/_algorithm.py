@@ -107,8 +107,7 @@ def folds_strides(p: Problem) -> bool:
         return False
     folded = p.large_channels // p.groups * math.prod(p.stride)
     saved = math.prod(4 * k / (6 * s) for k, s in zip(p.kernel, p.stride, strict=True))
-    least = 1.7 if _has_512_bits() else 2.0
-    return min(p.stride) > 1 and 8 <= folded <= 16 and p.small_channels // p.groups >= 64 and saved >= least
+    return min(p.stride) > 1 and 8 <= folded <= 16 and p.small_channels // p.groups >= 64 and saved >= 1.7
 
 
 def has_a_tap_a_cell(p: Problem) -> bool:
