@@ -206,7 +206,11 @@ def _see_that_each_has_a_value(recipe: str, overrides: Sequence[str]) -> None:
 
 
 def _told(message: str) -> str:
-    """What jsonargparse says of an argument, without the types that it tried."""
+    """What jsonargparse and Lightning say of an argument, without the types that they tried."""
+    if seed := re.match(r"(\S+) is not in bounds, numpy accepts from (\d+) to (\d+)", message):
+        return f"--seed_everything: expected {seed[2]} to {seed[3]}, got {seed[1]}"
+    if trainers := re.match(r"`(\w+)` must be (.*?)\. You passed in (\S+?)\.?$", message):
+        return f"--trainer.{trainers[1]}: expected {trainers[2]}, got {trainers[3]}"
     if words := re.fullmatch(r"unrecognized arguments: (\S+).*", message):
         if words[1].startswith("--trainer."):
             import lightning.pytorch as pl
@@ -232,10 +236,6 @@ def _told(message: str) -> str:
 
 def _wrong_value(section: str, message: str) -> str:
     """As 'Parser key "x": Does not validate ... Expected a <class 'int'> ... Given value: many' tells it."""
-    if seed := re.match(r"(\S+) is not in bounds, numpy accepts from (\d+) to (\d+)", message):
-        return f"--seed_everything: expected {seed[2]} to {seed[3]}, got {seed[1]}"
-    if trainers := re.match(r"`(\w+)` must be (.*?)\. You passed in (\S+?)\.?$", message):
-        return f"--trainer.{trainers[1]}: expected {trainers[2]}, got {trainers[3]}"
     key = re.match(r'Parser key "([\w.]+)": (.*)', message)
     if key is None:
         return message[:300]
