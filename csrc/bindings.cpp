@@ -140,6 +140,14 @@ PYBIND11_MODULE(_C, m) {
       },
       no_gil);
   m.def(
+      "channel_sums",
+      [](const TensorRef& input, const TensorRef& output, int threads) {
+        const TensorRef x = of_height(input);
+        guard::channel_sums(x, output);
+        kernels().channel_sums(x, output, threads);
+      },
+      no_gil);
+  m.def(
       "conv_weight_grad",
       [](const TensorRef& small, const TensorRef& large, const TensorRef& grad_weight, const Pair& stride,
          const Pair& padding, const Pair& dilation, int64_t groups, int algorithm, int threads) {

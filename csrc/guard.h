@@ -50,6 +50,14 @@ inline void copy(const TensorRef& input, const TensorRef& output) {
   require(has_data(input) && has_data(output), "tensors in the device's memory");
 }
 
+inline void channel_sums(const TensorRef& input, const TensorRef& output) {
+  require(input.rank == 4 && input.stride[3] == 1 && input.stride[2] == input.size[3],
+          "a tensor of four dimensions with dense planes");
+  require(output.rank == 1 && output.size[0] == input.size[1], "a sum for each channel");
+  require(is_float(input) && input.dtype == output.dtype, "tensors of one floating dtype");
+  require(has_data(input) && has_data(output), "tensors in the device's memory");
+}
+
 // Any sizes of the two sides go together: an index outside a side reads as zero and is not written.
 inline void convolution(const TensorRef& small, const TensorRef& large, const TensorRef& weight,
                         const ConvShape& s) {

@@ -79,7 +79,11 @@ class WeightGrad {
 
   void plan(int threads) {
     const int64_t small_channels = s_.group_small(), large_channels = s_.group_large();
-    lanes_large_ = large_channels >= L || large_channels >= small_channels;
+    // The side whose channels fill vectors better, the large one where both do.
+    const auto filled = [](int64_t channels) { return channels * L * L / padded_columns<C>(channels); };
+    lanes_large_ = large_channels >= L && small_channels >= L
+                       ? filled(large_channels) >= filled(small_channels)
+                       : large_channels >= L || large_channels >= small_channels;
     fold_ = !lanes_large_ && s_.w.dilation == 1 && s_.w.kernel > 1 && s_.w.stride <= s_.w.kernel &&
             large_channels * s_.w.kernel <= 64;
     kernel_w_ = fold_ ? 1 : s_.w.kernel;

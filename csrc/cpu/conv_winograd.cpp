@@ -309,6 +309,7 @@ void conv_transform_weights(bool transposed, const TensorRef& weight, const Tens
   Form form;
   if (!form.make(transposed, !transposed, shape)) return;
   const WinogradShape& s = form.s;
+  advise_huge(transformed.data, transformed.numel() * size_of(transformed.dtype));
   for_compute_type(weight.dtype, s.h, [&](auto compute, auto rows) {
     using C = typename decltype(compute)::type;
     for (int64_t g = 0; g < shape.groups; ++g) {

@@ -23,6 +23,7 @@ void conv_weight_grad(const TensorRef&, const TensorRef&, const TensorRef&, cons
                       int);
 uint64_t fingerprint(const TensorRef&, int);
 void change_layout(const TensorRef&, const TensorRef&, int);
+void channel_sums(const TensorRef&, const TensorRef&, int);
 void sparse_sigmoid(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&,
                     double, double, int);
 void sparse_kl(const TensorRef&, const TensorRef&, const TensorRef&, const TensorRef&, double, double, int);
@@ -47,6 +48,7 @@ const Kernels& kernel_table() {
       conv_weight_grad,
       fingerprint,
       change_layout,
+      channel_sums,
       sparse_sigmoid,
       sparse_kl,
       sparse_kl_from_sums,

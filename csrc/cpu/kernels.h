@@ -46,6 +46,8 @@ struct Kernels {
   uint64_t (*fingerprint)(const TensorRef& tensor, int threads);
   // Copies a (N, C, H, W) tensor to one of other strides.
   void (*change_layout)(const TensorRef& input, const TensorRef& output, int threads);
+  // (N, C, H, W) of dense planes -> (C), of the same dtype.
+  void (*channel_sums)(const TensorRef& input, const TensorRef& output, int threads);
 
   // The sparsity penalty. z, activations and their gradients are (batch, outer, units, inner), contiguous in
   // the last two dimensions, any strides in the first two; each of the `batch` problems has its own ρ̂.

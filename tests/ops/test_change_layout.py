@@ -66,6 +66,7 @@ def forget() -> None:
     """What was decided for other processors."""
     _algorithm.choose.cache_clear()
     _convolution_op._CACHE.clear()
+    _convolution_op._PLANS.clear()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,7 +95,10 @@ def is_on_another_device(p: Problem) -> bool:
 
 def has_few_channels_in_a_group(p: Problem) -> bool:
     """Depthwise and nearly: neither kernel fills its lanes with so few channels."""
-    return p.groups > 1 and min(p.small_channels, p.large_channels) < 8 * p.groups
+    fewest = 16
+    if p.op == "conv_weight_grad":
+        fewest = 8 if p.channels_last else 4
+    return p.groups > 1 and min(p.small_channels, p.large_channels) < fewest * p.groups
 
 
 def folds_strides(p: Problem) -> bool:
@@ -103,7 +106,7 @@ def folds_strides(p: Problem) -> bool:
 
     Six points an axis for each of the stride's sub-grids make four outputs (csrc/geometry/fold.h).
     """
-    if p.op == "conv_transpose2d" or p.dtype != torch.float32 or _winograd_tiles(p)[0] < 1024:
+    if p.op == "conv_transpose2d" or p.dtype != torch.float32 or winograd_tiles(p)[0] < 1024:
         return False
     folded = p.large_channels // p.groups * math.prod(p.stride)
     saved = math.prod(4 * k / (6 * s) for k, s in zip(p.kernel, p.stride, strict=True))
@@ -129,22 +132,25 @@ def has_a_tap_a_cell(p: Problem) -> bool:
 def has_a_kernel_of_one_cell(p: Problem) -> bool:
     """A kernel of one cell, so a plain matrix product.
 
-    Where torch has a short way to it: in channels_last, or in NCHW with batches below 16. The exceptions:
-    planes whose pixels fill the lanes (csrc/cpu/conv_pointwise.cpp), bfloat16, large outputs (page faults
-    decide), small weight gradients, and small batches transposed to more than 8 channels. Without
-    AVX-512 weight gradients of any size are torch's where they are of float32 and one group, but no strided
+    Where torch has a short way to it: in channels_last, or in NCHW with batches below 16 (strided ones of any).
+    The exceptions: planes whose pixels fill the lanes (csrc/cpu/conv_pointwise.cpp), bfloat16, large outputs of
+    convolutions (page faults decide), small weight gradients, and small batches that are transposed with a
+    stride. Without AVX-512 weight gradients of any size are torch's where they are of float32 and one group, but no strided
     ones: torch 2.13 writes past its buffers there (16 images of 3 channels in channels_last, to 64 channels
     by stride 2, ends in "free(): invalid next size").
     """
-    if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p) or not (p.channels_last or p.batch < 16):
+    strided = max(p.stride) > 1
+    if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p) or has_a_tap_a_cell(p):
         return False
-    if has_a_tap_a_cell(p):
+    if not (p.channels_last or p.batch < 16 or (strided and p.op != "conv_transpose2d")):
         return False
     if p.op == "conv_weight_grad":
         if _has_512_bits():
-            return p.products >= 2e7
-        return p.dtype == torch.float32 and p.groups == 1 and max(p.stride) == 1
-    return p.made_bytes < 2**24 and (p.op == "conv2d" or p.large_channels <= 8 or p.batch >= 16)
+            return p.products >= (2e6 if p.channels_last and (strided or p.batch >= 16) else 2e7)
+        return p.dtype == torch.float32 and p.groups == 1 and not strided
+    if p.op == "conv2d":
+        return p.made_bytes < 2**24
+    return not strided or (p.made_bytes < 2**24 and (p.large_channels <= 8 or p.batch >= 16))
 
 
 def dilates_channels_last(p: Problem) -> bool:
@@ -168,19 +174,35 @@ def convolves_few_channels(p: Problem) -> bool:
 
 
 def fills_few_lanes(p: Problem) -> bool:
-    """Few channels in channels_last, without AVX-512: oneDNN reads the pixels where they lie.
+    """Few channels in channels_last: oneDNN reads the pixels where they lie.
 
-    From 8 to 16 on one side of a convolution that Winograd does not take; up to 8 and 16 where transposed, to
-    planes of 2048 pixels or more.
+    Up to 8 transposed, to planes of 2048 pixels or more: from 8, or to 8 of 16 in all. Without AVX-512 8 to 16 on
+    one side of a convolution that Winograd does not take as well.
     """
-    if _has_512_bits() or not p.channels_last or p.dtype != torch.float32:
-        return False
-    if p.groups > 1 or p.products < 2e6:
+    if not p.channels_last or p.dtype != torch.float32 or p.groups > 1 or p.products < 2e6:
         return False
     least, most = sorted((p.large_channels, p.small_channels))
     if p.op == "conv2d":
-        return 8 <= least <= 16
-    return p.op == "conv_transpose2d" and least <= 8 and most <= 16 and math.prod(p.large) >= 2048
+        return 8 <= least <= 16 and not _has_512_bits()
+    if p.op != "conv_transpose2d" or math.prod(p.large) * p.batch < 2048:
+        return False
+    return least <= 8 and (most <= 16 or p.small_channels <= 8)
+
+
+def is_a_plain_sum(p: Problem) -> bool:
+    """Many products in float32 of which none can be saved, and channels that fill the lanes of both sides.
+
+    There oneDNN's kernels, generated for each shape, are at the processor's peak, and ours at nine tenths of it.
+    Transposed with a stride they are not.
+    """
+    if p.dtype != torch.float32 or p.groups > 1 or math.prod(p.kernel) == 1 or p.products < 1.5e7:
+        return False
+    strided = max(p.stride) > 1
+    if p.op == "conv2d":
+        return p.small_channels > 8 and (p.channels_last or not strided or max(p.small) <= 16)
+    if p.op != "conv_transpose2d" or strided:
+        return False
+    return p.large_channels > 8 if p.channels_last else min(p.small_channels, p.large_channels) > 16
 
 
 def convolves_few_pixels(p: Problem) -> bool:
@@ -190,7 +212,7 @@ def convolves_few_pixels(p: Problem) -> bool:
     return p.op == "conv2d" and pixels <= 64 and weights >= 2**20
 
 
-def _winograd_tiles(p: Problem) -> tuple[float, float]:
+def winograd_tiles(p: Problem) -> tuple[float, float]:
     """Tiles of 4x4 (1x4), and how many products the direct algorithm needs for one of Winograd's.
 
     A phase has as many active points an axis as taps, and three more (csrc/geometry/winograd.h). (0, 0)
@@ -214,8 +236,10 @@ def is_winograds(p: Problem) -> bool:
     """Fewer products, over channels and tiles enough to pay for the transforms; float64 is for accuracy."""
     if p.dtype == torch.float64:
         return False
-    tiles, saved = _winograd_tiles(p)
+    tiles, saved = winograd_tiles(p)
     fewest = min(p.small_channels, p.large_channels) // p.groups
+    if p.groups > 1 and fewest < 32:  # groups come one after the other
+        return False
     work = tiles * fewest
     if _multiplies_bfloat16(p):  # the direct algorithm has twice the speed of float32
         strided = p.op == "conv2d" and math.prod(p.stride) > 1  # torch's: is_torchs_bfloat16()
@@ -224,7 +248,8 @@ def is_winograds(p: Problem) -> bool:
         return saved >= 2 and fewest >= 48 and work >= 4096
     if p.kernel[0] == 1:
         return saved >= 1.5 and fewest >= 32 and work >= 2048
-    return saved >= 2 and tiles >= 8 and fewest >= (16 if saved >= 3 else 48) and work >= 512
+    few = 16 if not p.channels_last else 24
+    return saved >= 2 and tiles >= 8 and fewest >= (few if saved >= 3 else 96) and work >= 512
 
 
 def is_torchs_bfloat16(p: Problem) -> bool:
@@ -272,7 +297,7 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
         is_on_another_device,
         Choice("torch", "deconvkit's own is not measured on this device"),
     ),
-    (has_few_channels_in_a_group, Choice("torch", "fewer than 8 channels in a group: torch is faster")),
+    (has_few_channels_in_a_group, Choice("torch", "so few channels in a group: torch is faster")),
     (is_the_matrix_units, Choice("torch", "it multiplies bfloat16 by the processor's matrix unit")),
     (folds_strides, Choice("winograd", "few channels, which the strides' sub-grids multiply")),
     (has_a_kernel_of_one_cell, Choice("torch", "a plain matrix product: torch is faster")),
@@ -280,7 +305,8 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (convolves_few_channels, Choice("torch", "a first layer, or so few channels: torch is faster")),
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
-    (fills_few_lanes, Choice("torch", "few channels in channels_last: torch is faster without AVX-512")),
+    (fills_few_lanes, Choice("torch", "few channels in channels_last: torch is faster")),
+    (is_a_plain_sum, Choice("torch", "no product can be saved, and oneDNN multiplies at the processor's peak")),
     (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 faster in this class of shapes")),
     (has_a_tap_a_cell, Choice("direct", "a plain matrix product of planes, which are read as they lie")),
 )
@@ -296,7 +322,15 @@ def choose(problem: Problem) -> Choice:
     return _OTHERWISE
 
 
-def resolve(
+def is_trained_by_torch(p: Problem) -> bool:
+    """So small a layer that recording it in Python costs more than its products: torch's own autograd does it.
+
+    Asked of a call whose output is to be differentiated; the products are the same in all of its passes.
+    """
+    return p.on_cpu and p.products < 2e6
+
+
+def problem(
     op: str,
     like: Tensor,
     channels_last: bool,
@@ -306,7 +340,12 @@ def resolve(
     stride: Sequence[int],
     dilation: Sequence[int],
     groups: int,
-) -> str:
-    """What "auto" means for operands of these shapes, with the device and the dtype of ``like``."""
-    key = (op, like.is_cpu, like.dtype, channels_last, first, second, tuple(made), tuple(stride))
-    return choose(Problem(*key, tuple(dilation), groups)).algorithm
+) -> Problem:
+    """Of operands of these shapes, with the device and the dtype of ``like``."""
+    shapes = first, second, tuple(made), tuple(stride), tuple(dilation)
+    return Problem(op, like.is_cpu, like.dtype, channels_last, *shapes, groups)
+
+
+def resolve(*arguments: Any) -> str:
+    """What "auto" means for the :func:`problem` with these arguments."""
+    return choose(problem(*arguments)).algorithm

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from deconvkit.ops import _algorithm
 from deconvkit.ops import _convolution as common
 from deconvkit.ops import _library as library
 from deconvkit.ops import _torch_convolution
-from deconvkit.ops._algorithm import resolve
 from deconvkit.ops._kept_weights import KeptWeights
 
 Pair = tuple[int, int]
@@ -36,8 +36,11 @@ class Planned(NamedTuple):
 
     geometry: tuple[Any, ...]
     plan: Plan
-    all_torchs: bool
-    """Whether output and gradients are torch's, so that its own autograd is the shortest way."""
+    gradients_are_torchs: bool
+    short: Call | None
+    """torch's call where that is all there is to do without a gradient."""
+    trained: Call | None
+    """torch's call where its own autograd is the shortest way to output and gradients."""
 
 
 # ---------------------------------------------------------------------------------------------- registration
@@ -62,7 +65,7 @@ def register(transposed: bool) -> library.Op:
 
     def impl(input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
         with library.no_autocast(input):
-            return plan(transposed, input, weight, geometry).call(input, weight, bias)
+            return known_plan(transposed, input, weight, geometry).call(input, weight, bias)
 
     def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int]:
         return batching_rule(op, info, in_dims, *args)
@@ -78,13 +81,36 @@ def register(transposed: bool) -> library.Op:
     return op
 
 
+_CACHE_SIZE = 1024
+
+_PLANS: dict[Any, Plan] = {}
+"""By shapes, strides, dtypes and the op's arguments."""
+
+
+def known_plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, ...]) -> Plan:
+    """:func:`plan`, made once for arguments alike."""
+    fixed = tuple([tuple(value) if type(value) is list else value for value in geometry])
+    tensors = input.shape, input.stride(), input.dtype, input.device, weight.shape, weight.stride()
+    key = transposed, tensors, fixed
+    known = _PLANS.get(key)
+    if known is None:
+        known = plan(transposed, input, weight, fixed)
+        _keep(_PLANS, key, known)
+    return known
+
+
+def _keep(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(cache) >= _CACHE_SIZE:  # changing shapes must not make it grow without bound
+        cache.clear()
+    cache[key] = value
+
+
 def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, ...]) -> Plan:
     """All that shapes, dtype and device decide, once: what remains to be done for each call."""
     stride, padding, dilation, size, groups, activation, slope, algorithm = geometry
     name = "conv_transpose2d" if transposed else "conv2d"
     if algorithm == "auto":
-        layout = common.makes_channels_last(input, weight)
-        algorithm = resolve(name, input, layout, input.shape, weight.shape, size, stride, dilation, groups)
+        algorithm = _algorithm.choose(_problem(transposed, input, weight, geometry)).algorithm
     if algorithm == "torch":
         by_torch = _torch_convolution.conv_transpose2d if transposed else _torch_convolution.conv2d
         torchs = by_torch(input, weight, stride, padding, dilation, size, groups, activation, slope)
@@ -135,7 +161,8 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
         return Plan(algorithm, by_tensor_cores, by_tensor_cores)
     if algorithm != "winograd" or not input.is_cpu:  # elsewhere each is the direct sum
         return Plan(algorithm, call, call)
-    kept = KeptWeights(transposed, stride, padding, dilation, groups)
+    tiles, _ = _algorithm.winograd_tiles(_problem(transposed, input, weight, geometry))
+    kept = KeptWeights(transposed, tiles, stride, padding, dilation, groups)
 
     def inference(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return call(input, weight, bias, library.optional_ref(kept.get(weight, lane(input))))
@@ -143,12 +170,19 @@ def plan(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, .
     return Plan(algorithm, call, inference)
 
 
+def _problem(
+    transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, ...]
+) -> _algorithm.Problem:
+    stride, _, dilation, size, groups, *_ = geometry
+    name, layout = "conv_transpose2d" if transposed else "conv2d", common.makes_channels_last(input, weight)
+    shapes = input.shape, weight.shape, size
+    return _algorithm.problem(name, input, layout, *shapes, stride, dilation, groups)
+
+
 # ------------------------------------------------------------------------------------------------------ call
 
 _CACHE: dict[Any, Planned] = {}
-"""What became of a call's shapes, dtypes and arguments; for plain tensors alone."""
-
-_CACHE_SIZE = 1024  # changing shapes must not make it grow without bound
+"""What became of a call's shapes, strides, dtypes and arguments; made for plain tensors alone."""
 
 
 def run(
@@ -163,59 +197,81 @@ def run(
 ) -> Tensor:
     """Prepare a public function's arguments and run its op; shortly where the dispatcher has no part."""
     compiling = torch.compiler.is_compiling()
+    key: Any = None
+    planned: Planned | None = None
+    if not compiling:
+        library.refuse_tracing()
+        try:
+            key = (
+                op,
+                input.shape,
+                input.stride(),
+                input.dtype,
+                input.is_cpu,
+                weight.shape,
+                weight.stride(),
+                weight.dtype,
+                weight.is_cpu,
+                None if bias is None else (bias.shape, bias.dtype, bias.is_cpu),
+                arguments,
+                *map(type, arguments),  # 1 == 1.0 == True
+            )
+            planned = _CACHE.get(key)
+        except (AttributeError, TypeError, RuntimeError):  # a list, something of the wrong type, no strides
+            key = planned = None
+        if (
+            planned is not None
+            and input.dim() == dims + 2
+            and type(input) in library.PLAIN_TYPES
+            and type(weight) in library.PLAIN_TYPES
+            and not torch._C._are_functorch_transforms_active()
+        ):
+            if not _wants_gradient(input, weight, bias):
+                if planned.short is not None:
+                    return planned.short(input, weight, bias)
+            # Of a frozen weight torch would keep the input all the same.
+            elif planned.trained is not None and weight.requires_grad:
+                return planned.trained(input, weight, bias)
     if compiling or torch._C._is_any_autocast_enabled() or not library.is_plain((input, weight, bias)):
-        if not compiling:
-            library.refuse_tracing()
         input, weight, bias, geometry = prepare(op, dims, input, weight, bias, *arguments)
         if input.dim() == dims + 2:
             return function.call(input, weight, bias, *geometry)
         return function.call(input.unsqueeze(0), weight, bias, *geometry).squeeze(0)
 
-    key: Any
-    try:
-        key = (
-            op,
-            input.shape,
-            input.stride(),
-            input.dtype,
-            weight.shape,
-            weight.stride(),
-            weight.dtype,
-            None if bias is None else bias.shape,
-            None if bias is None else bias.dtype,
-            arguments,
-            *map(type, arguments),  # 1 == 1.0 == True
-        )
-        planned = _CACHE.get(key)
-    except (AttributeError, TypeError):  # a list among the arguments, or one of the wrong type
-        key, planned = None, None
-    if planned is None:
-        *_, geometry = prepare(op, dims, input, weight, bias, *arguments)
-        batched = input if input.dim() == dims + 2 else input.unsqueeze(0)
-        made = plan(function.transposed, batched, weight, geometry)
-        all_torchs = (
-            made.algorithm == "torch"
-            and _gradients_are_torchs(function.transposed, batched, weight, geometry)
-            and not _torch_convolution.wants_channels_last(batched, weight, geometry[4])
-        )
-        planned = Planned(geometry, made, all_torchs)
-        if key is not None:
-            if len(_CACHE) >= _CACHE_SIZE:
-                _CACHE.clear()
-            _CACHE[key] = planned
     unbatched = input.dim() != dims + 2
     if unbatched:
         input = input.unsqueeze(0)
-    if (
-        torch.is_grad_enabled()
-        and (input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
-        # Of a frozen weight torch would keep the input all the same.
-        and not (planned.all_torchs and weight.requires_grad)
-    ):
-        output = function.apply_plain(input, weight, bias, planned)
-    else:
+    if planned is None:
+        *_, geometry = prepare(op, dims, input, weight, bias, *arguments)
+        planned = _planned(function.transposed, input, weight, geometry)
+        if key is not None:
+            _keep(_CACHE, key, planned)
+    if not _wants_gradient(input, weight, bias):
         output = planned.plan.inference(input, weight, bias)
+    elif planned.trained is not None and weight.requires_grad:
+        output = planned.trained(input, weight, bias)
+    else:
+        output = function.apply_plain(input, weight, bias, planned)
     return output.squeeze(0) if unbatched else output
+
+
+def _wants_gradient(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and (
+        input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    )
+
+
+def _planned(
+    transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, ...]
+) -> Planned:
+    made = plan(transposed, input, weight, geometry)
+    gradients_are_torchs = _gradients_are_torchs(transposed, input, weight, geometry)
+    over_copies = _torch_convolution.wants_channels_last(input, weight, geometry[4])
+    short = made.call if made.algorithm == "torch" and not over_copies else None
+    trained = short if gradients_are_torchs else None
+    if geometry[-1] == "auto" and _algorithm.is_trained_by_torch(_problem(transposed, input, weight, geometry)):
+        trained = plan(transposed, input, weight, (*geometry[:-1], "torch")).call
+    return Planned(geometry, made, gradients_are_torchs, short, trained)
 
 
 # ------------------------------------------------------------------------------------------------- autograd
@@ -235,6 +291,7 @@ class Function(library.Function):
         """Keep what backward reads. Of an input that no gradient reads, that is the shape."""
         input, weight, _, *geometry = inputs
         _save(ctx, input, weight, output, geometry)
+        ctx.gradients_are_torchs = None  # backward will see
         if library.may_have_tangents():
             ctx.save_for_forward(input, weight, output)
 
@@ -253,18 +310,19 @@ def backward(
     grad = common.activation_backward(grad_output, output, activation, slope)
     geometry = stride, padding, dilation
     grad_input = grad_weight = grad_bias = None
-    if (
-        all(needs[:2])
-        # Not where they will be differentiated again, nor where the dispatcher has a part.
-        and not torch.is_grad_enabled()
-        and library.is_plain((grad, input, weight), or_cuda=True)
-        and _gradients_are_torchs(not adjoint.transposed, input, weight, ctx.arguments[1])
-    ):  # in one call, which is faster than two
-        both = _torch_convolution.backward(adjoint.transposed, grad, input, weight, *geometry, groups)
-        grad_input, grad_weight = both or (None, None)
+    # Not where they will be differentiated again, nor where the dispatcher has a part.
+    is_plain = not torch.is_grad_enabled() and library.is_plain((grad, input, weight), or_cuda=True)
+    if is_plain and all(needs[:2]):
+        torchs = ctx.gradients_are_torchs
+        if torchs is None:
+            torchs = _gradients_are_torchs(not adjoint.transposed, input, weight, ctx.arguments[1])
+        if torchs:  # in one call, which is faster than two
+            both = _torch_convolution.backward(adjoint.transposed, grad, input, weight, *geometry, groups)
+            grad_input, grad_weight = both or (None, None)
     if needs[0] and grad_input is None:
         size = common.spatial(input.shape if input_shape is None else input_shape)
-        grad_input = adjoint.call(grad, weight, None, *geometry, size, groups, "none", 0.0, algorithm)
+        to_input = adjoint.forward if is_plain else adjoint.call
+        grad_input = to_input(grad, weight, None, *geometry, size, groups, "none", 0.0, algorithm)
     if needs[1] and grad_weight is None:
         small, large = (grad, input) if adjoint.transposed else (input, grad)
         kernel, channels_last = common.spatial(weight.shape), common.is_channels_last(weight)
@@ -272,9 +330,10 @@ def backward(
         if needs[2] and algorithm in common.ON_TENSOR_CORES:  # one launch makes both
             grad_weight, grad_bias = weight_bias_grad.call(*arguments, not adjoint.transposed, algorithm)
         else:
-            grad_weight = weight_grad.call(*arguments, algorithm)
+            to_weight = weight_grad.forward if is_plain else weight_grad.call
+            grad_weight = to_weight(*arguments, algorithm)
     if needs[2] and grad_bias is None:
-        grad_bias = common.bias_grad(grad)
+        grad_bias = common.bias_grad(grad, is_plain)
     return grad_input, grad_weight, grad_bias, None, None, None, None, None, None, None, None
 
 
@@ -290,8 +349,8 @@ def _gradients_are_torchs(transposed: bool, input: Tensor, weight: Tensor, geome
     size, kernel, rest = common.spatial(input.shape), common.spatial(weight.shape), (stride, dilation, groups)
     layout = common.makes_channels_last(input, weight)
     return (
-        resolve(adjoint, input, layout, output, weight.shape, size, *rest) == "torch"
-        and resolve("conv_weight_grad", input, layout, small, large, kernel, *rest) == "torch"
+        _algorithm.resolve(adjoint, input, layout, output, weight.shape, size, *rest) == "torch"
+        and _algorithm.resolve("conv_weight_grad", input, layout, small, large, kernel, *rest) == "torch"
     )
 
 
@@ -325,6 +384,7 @@ def shorten(function: type[Function]) -> None:
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, planned: Planned) -> Tensor:
         output = planned.plan.call(input, weight, bias)
         _save(ctx, input, weight, output, planned.geometry)
+        ctx.gradients_are_torchs = planned.gradients_are_torchs
         return output
 
     names = {

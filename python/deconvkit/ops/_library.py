@@ -50,7 +50,7 @@ _DTYPES = {
     torch.int64: 7,
 }
 
-_PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 Ref = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
@@ -227,7 +227,7 @@ def is_plain(tensors: tuple[Tensor | None, ...], or_cuda: bool = False) -> bool:
     """Whether the dispatcher would have nothing to do but to call the CPU's implementation, or CUDA's."""
     for tensor in tensors:
         if tensor is not None and (
-            type(tensor) not in _PLAIN_TYPES
+            type(tensor) not in PLAIN_TYPES
             or not (tensor.is_cpu or (or_cuda and tensor.is_cuda))
             or tensor.is_neg()
             or tensor.layout is not torch.strided

@@ -61,15 +61,6 @@ def wants_channels_last(input: Tensor, weight: Tensor, groups: int) -> bool:
     )
 
 
-def _through_channels_last(call: Call, groups: int) -> Call:
-    def through(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not wants_channels_last(input, weight, groups):
-            return call(input, weight, bias)
-        return library.in_layout(call(library.in_layout(input, True), weight, bias), False)
-
-    return through
-
-
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -88,16 +79,12 @@ def conv2d(
     function = torch.conv2d if dims == 2 else torch.conv1d
     strides, dilations = stride[-dims:], dilation[-dims:]
 
-    def call(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if pads is None:
-            output = function(input, weight, bias, strides, padding[-dims:], dilations, groups)
-        else:
-            padded = functional.pad(input, pads[: 2 * dims])
-            output = function(padded, weight, bias, strides, 0, dilations, groups)
-        return finish(output, input, weight)
 
-    finish = _finish(weight.shape[0], output_size, activation, slope)
-    return _through_channels_last(call, groups)
+    def padded(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return function(functional.pad(input, pads[: 2 * dims]), weight, bias, strides, 0, dilations, groups)
+
+    call = (function, strides, padding[-dims:], dilations, groups) if pads is None else (padded,)
+    return _finished(input, weight, weight.shape[0], output_size, groups, activation, slope, *call)
 
 
 def conv_transpose2d(
@@ -121,39 +108,47 @@ def conv_transpose2d(
     function = torch.conv_transpose2d if dims == 2 else torch.conv_transpose1d
     strides, dilations = stride[-dims:], dilation[-dims:]
 
-    def call(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if fits:
-            output = function(input, weight, bias, strides, padding[-dims:], extra[-dims:], groups, dilations)
-        else:
-            output = function(input, weight, None, strides, 0, 0, groups, dilations)
-            output = functional.pad(output, pads[: 2 * dims])
-            if bias is not None:
-                output += bias.view(-1, *[1] * dims)
-        return finish(output, input, weight)
 
-    finish = _finish(weight.shape[1] * groups, output_size, activation, slope)
-    return _through_channels_last(call, groups)
+    def cropped(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        output = function(input, weight, None, strides, 0, 0, groups, dilations)
+        output = functional.pad(output, pads[: 2 * dims])
+        return output if bias is None else output.add_(bias.view(-1, *[1] * dims))
+
+    call = (function, strides, padding[-dims:], extra[-dims:], groups, dilations) if fits else (cropped,)
+    channels = weight.shape[1] * groups
+    return _finished(input, weight, channels, output_size, groups, activation, slope, *call)
 
 
-def _finish(channels: int, size: Pair, activation: str, slope: float) -> Callable[..., Tensor]:
-    """(output, input, weight) -> output with the activation, in the strides that the op promises."""
-    promised: dict[Any, Tensor] = {}  # what allocate() would give, by all that it looks at
+def _finished(
+    input: Tensor,
+    weight: Tensor,
+    channels: int,
+    size: Pair,
+    groups: int,
+    activation: str,
+    slope: float,
+    function: Callable[..., Tensor],
+    *arguments: Any,
+) -> Call:
+    """The function with the activation, its output in the strides that the op promises for such tensors."""
+    if wants_channels_last(input, weight, groups):
 
-    def finish(output: Tensor, input: Tensor, weight: Tensor) -> Tensor:
+        def through_channels_last(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            output = function(library.in_layout(input, True), weight, bias, *arguments)
+            return library.in_layout(common.activate_(output, activation, slope), False)
+
+        return through_channels_last
+
+    blank = common.allocate(input.to("meta"), weight, channels, size)
+    promised = blank.stride()
+
+    def finished(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        output = function(input, weight, bias, *arguments)
         if activation != "none":
             common.activate_(output, activation, slope)
-        if common.is_usual(input, weight) and output.is_contiguous():  # quickly
-            return output
-        key = input.shape, input.stride(), weight.stride(), input.dtype
-        blank = promised.get(key)
-        if blank is None:
-            if len(promised) >= 16:  # changing strides must not make it grow without bound
-                promised.clear()
-            blank = common.allocate(input.to("meta"), weight, channels, size)
-            promised[key] = blank
-        return common.in_layout_of(blank, output)
+        return output if output.stride() == promised else common.in_layout_of(blank, output)
 
-    return finish
+    return finished
 
 
 def backward(
@@ -196,13 +191,24 @@ def backward(
 
 
 def conv_weight_grad(
-    small: Tensor, large: Tensor, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    small: Tensor,
+    large: Tensor,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    channels_last: bool,
 ) -> Tensor:
     """``deconvkit::conv_weight_grad`` by torch."""
     if small.dim() == 3:
-        small, large = small.unsqueeze(2), large.unsqueeze(2)
-        return conv_weight_grad(small, large, kernel_size, stride, padding, dilation, groups).squeeze(2)
-    weight = small.new_empty((small.shape[1], large.shape[1] // groups, *kernel_size))
+        sides = small.unsqueeze(2), large.unsqueeze(2)
+        return conv_weight_grad(
+            *sides, kernel_size, stride, padding, dilation, groups, channels_last
+        ).squeeze(2)
+    # torch looks at its layout and shape alone.
+    shape = small.shape[1], large.shape[1] // groups, *kernel_size
+    weight = common.empty(small, shape, channels_last)
     size = (small.shape[2], small.shape[3])
     pads = _padding(common.spatial(large.shape), size, kernel_size, stride, padding, dilation)
     if pads is not None:

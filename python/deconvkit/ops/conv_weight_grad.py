@@ -58,22 +58,9 @@ def _impl(
     if algorithm == "torch":
         with library.no_autocast(small):
             result = _torch_convolution.conv_weight_grad(
-                small, large, kernel_size, stride, padding, dilation, groups
+                small, large, kernel_size, stride, padding, dilation, groups, channels_last
             )
-        if result.is_contiguous() and not channels_last:  # quickly
-            return result
-        blank = _allocate(
-            small.to("meta"),
-            large,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            channels_last,
-            algorithm,
-        )
-        return common.in_layout_of(blank, result)
+        return common.in_layout(result, channels_last)
     output = _allocate(small, large, kernel_size, stride, padding, dilation, groups, channels_last, algorithm)
     geometry = stride, padding, dilation, groups
     if not small.is_cpu:
