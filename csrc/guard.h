@@ -51,7 +51,8 @@ inline void copy(const TensorRef& input, const TensorRef& output) {
 }
 
 inline void channel_sums(const TensorRef& input, const TensorRef& output) {
-  require(input.rank == 4 && input.stride[3] == 1 && input.stride[2] == input.size[3],
+  const int64_t h = input.size[2], w = input.size[3];
+  require(input.rank == 4 && (w == 1 || input.stride[3] == 1) && (h == 1 || input.stride[2] == w),
           "a tensor of four dimensions with dense planes");
   require(output.rank == 1 && output.size[0] == input.size[1], "a sum for each channel");
   require(is_float(input) && input.dtype == output.dtype, "tensors of one floating dtype");

@@ -341,22 +341,22 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
     const int64_t tiles = s.tiles();
     const int64_t panels = (s.out_channels + kPanel - 1) / kPanel;
     const int64_t cells = form.kernel_h * form.kernel_w;
-    const int phases = s.phases();
+    const int phases = s.phases(), in_phases = s.in_phases(), out_phases = s.out_phases();
     // A round: tiles whose V is shared and whose M stays near. A block of channels' U is turned into taps at
     // once.
     const auto most = [](int64_t bytes, int64_t tile_numbers) {
       return bytes / (tile_numbers * static_cast<int64_t>(sizeof(C)));
     };
     int64_t round = kDepth * 36 / kPoints;
-    for (int64_t limit : {tiles, most(kMaxStreamBytes, kPoints * blocks * kBlock),
-                          most(kMaxProductBytes, phases * kPoints * kPanel)}) {
+    for (int64_t limit : {tiles, most(kMaxStreamBytes, in_phases * kPoints * blocks * kBlock),
+                          most(kMaxProductBytes, out_phases * kPoints * kPanel)}) {
       round = limit < 1 ? 1 : limit < round ? limit : round;
     }
     if (round < tiles && round > s.w.tiles) round -= round % s.w.tiles;  // whole rows
     const bool one_round = round == tiles;
     const int64_t u_point = kBlock * kPanel + W::kPad, m_point = round * kPanel + W::kPad;
     const typename W::Layout v_layout(round, channels, kBlock);
-    const int64_t v_size = v_layout.phase_stride, sum_size = channels * cells * kPanel;
+    const int64_t v_size = in_phases * v_layout.phase_stride, sum_size = channels * cells * kPanel;
     // With several rounds, panels whose sums are kept meanwhile; V is made anew for each lot of them.
     const int64_t kept = most(kMaxSumBytes, sum_size);
     const int64_t rounds = (tiles + round - 1) / round;
@@ -384,7 +384,7 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
             panels - first_panel < lot ? panels - first_panel : lot, threads,
             [&](int64_t place) {
               const int64_t panel = first_panel + place;
-              C* m = workspace<C>(Slot::kProducts, phases * kPoints * m_point);
+              C* m = workspace<C>(Slot::kProducts, out_phases * kPoints * m_point);
               C* u = workspace<C>(Slot::kWeights, kPoints * u_point);
               C* block_sum = workspace<C>(Slot::kTaps, kBlock * cells * kPanel);
               w.transform_output_gradient(out, begin, begin + count, panel, m, m_point);
@@ -395,13 +395,14 @@ bool conv_weight_grad_winograd(const TensorRef& small, const TensorRef& large, c
                   for (int64_t i = 0; i < width * cells * kPanel; ++i) sum[i] = 0;
                 }
                 for (int phase = 0; phase < phases; ++phase) {
+                  const int in = in_phases > 1 ? phase : 0, o = out_phases > 1 ? phase : 0;
                   for (int p = 0; p < kPoints; ++p) {
                     if (!s.active(phase, p)) continue;
                     for (int64_t t = 0; t < count; t += kDepth) {
-                      Gemm::template run<true>(width, count - t < kDepth ? count - t : kDepth,
-                                               v + p * v_layout.point_stride + v_layout.at(t, c), kBlock,
-                                               m + (phase * kPoints + p) * m_point + t * kPanel,
-                                               u + p * u_point, t > 0);
+                      Gemm::template run<true>(
+                          width, count - t < kDepth ? count - t : kDepth,
+                          v + in * v_layout.phase_stride + p * v_layout.point_stride + v_layout.at(t, c),
+                          kBlock, m + (o * kPoints + p) * m_point + t * kPanel, u + p * u_point, t > 0);
                     }
                   }
                   w.add_weight_gradient(phase, taps.kernel_w, static_cast<int>(cells), u, u_point, width,

@@ -105,25 +105,34 @@ class Winograd {
   void transform_input(const Image& image, int64_t begin, int64_t end, int64_t c0, int64_t c1, C* v,
                        const Layout& layout) const {
     const int sh = s_.h.in_phases, sw = s_.w.in_phases;
-    const int64_t pitch = (sw * (4 * kStrip + 2) + L) * L;
-    C* strip = workspace<C>(Slot::kStrip, sh * PH * pitch);
+    const int64_t rows = s_.h.reach(kRows), pitch = (s_.w.reach(4 * kStrip) + L) * L;
+    // Windows of interleaved phases share no row, so their columns are transformed in place; those of pieces
+    // do.
+    const bool apart = s_.h.shift == 1;
+    C* strip = workspace<C>(Slot::kStrip, (rows + (apart ? 0 : sh * PH)) * pitch);
+    C* const transformed = strip + (apart ? 0 : rows * pitch);
+    const int64_t phase_rows = apart ? pitch : PH * pitch, row = apart ? s_.h.step * pitch : pitch;
     for_strips(begin, end, input_strip(), [&](int64_t n, int64_t ty, int64_t tx, int count, int64_t first) {
-      const int64_t columns = sw * (4 * count + 2);
+      const int64_t columns = s_.w.reach(4 * count);
       for (int64_t c = c0; c < c1; c += L) {
-        for (int r = 0; r < sh * PH; ++r) {
-          load_row<C>(image, n, c, sh * (ty * kRows + s_.h.lo) + r, sw * (tx * 4 + s_.w.lo), columns,
-                      strip + r * pitch);
+        for (int64_t r = 0; r < rows; ++r) {
+          load_row<C>(image, n, c, s_.h.step * (ty * kRows + s_.h.lo) + r, s_.w.step * (tx * 4 + s_.w.lo),
+                      columns, strip + r * pitch);
         }
         for (int a = 0; a < sh && PH == 6; ++a) {
-          for (int64_t i = 0; i < columns; ++i) input_column<C>(strip + a * pitch + i * L, sh * pitch);
+          for (int64_t i = 0; i < columns; ++i) {
+            input_column<C>(strip + a * s_.h.shift * pitch + i * L, s_.h.step * pitch,
+                            transformed + a * phase_rows + i * L, row);
+          }
         }
         for (int t = 0; t < count; ++t) {
           for (int phase = 0; phase < sh * sw; ++phase) {
-            const C* corner = strip + phase / sw * pitch + (sw * t * 4 + phase % sw) * L;
+            const C* corner =
+                transformed + phase / sw * phase_rows + (s_.w.step * t * 4 + s_.w.shift * (phase % sw)) * L;
             C* out = v + phase * layout.phase_stride + layout.at(first - begin + t, c);
             for (int i = 0; i < PH; ++i) {
               V d[6], o[6];
-              for (int j = 0; j < 6; ++j) d[j] = load_vec<L>(corner + sh * i * pitch + sw * j * L);
+              for (int j = 0; j < 6; ++j) d[j] = load_vec<L>(corner + i * row + s_.w.step * j * L);
               input_transform<C>(d, 1, o, 1);
               for (int j = 0; j < 6; ++j) store_vec<L>(out + (i * 6 + j) * layout.point_stride, o[j]);
             }

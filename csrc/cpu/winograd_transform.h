@@ -86,13 +86,13 @@ inline void weight_transform_adjoint(const V* u, int us, V* g, int gs) {
   g[2 * gs] = C(0.5) * sum_a + C(2) * sum_b + u[5 * us];
 }
 
-// A column of six inputs in place, `stride` elements apart.
+// A column of six inputs, `stride` elements apart, to another, which may be the same.
 template <class C, int L = kLanes<C>>
-inline void input_column(C* column, int64_t stride) {
+inline void input_column(const C* column, int64_t stride, C* to, int64_t to_stride) {
   Vec<C, L> d[6], o[6];
   for (int i = 0; i < 6; ++i) d[i] = load_vec<L>(column + i * stride);
   input_transform<C>(d, 1, o, 1);
-  for (int i = 0; i < 6; ++i) store_vec<L>(column + i * stride, o[i]);
+  for (int i = 0; i < 6; ++i) store_vec<L>(to + i * to_stride, o[i]);
 }
 
 // The others over both axes of a tile in registers. PH is 6, or 1 where the vertical axis is left as it is.

@@ -6,7 +6,7 @@ ConvAxis any_axis(Random& random, int64_t largest) {
   ConvAxis axis{};
   do {
     axis.small = random.between(1, largest);
-    axis.kernel = random.between(1, 5);
+    axis.kernel = random.between(1, random.one_in(4) ? 10 : 5);
     axis.stride = random.between(1, 3);
     axis.padding = random.between(0, axis.kernel);
     axis.dilation = random.one_in(3) ? random.between(2, 3) : 1;

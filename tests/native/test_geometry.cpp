@@ -52,7 +52,7 @@ void check_gather_axis(const ConvAxis& c, bool transposed, int64_t fine) {
 void check_winograd_axis(const ConvAxis& c, bool transposed) {
   WinogradAxis a;
   if (!make_winograd_axis(c, transposed, a)) {
-    EXPECT(c.dilation != 1 || c.kernel == 1 || c.kernel > 2 * c.stride + 1 ||
+    EXPECT(c.dilation != 1 || c.kernel == 1 || c.kernel > (c.stride == 1 ? 9 : 2 * c.stride + 1) ||
                c.stride > WinogradAxis::kMaxPhases,
            "refused: k %lld s %lld p %lld", (long long)c.kernel, (long long)c.stride, (long long)c.padding);
     return;
@@ -72,8 +72,8 @@ void check_winograd_axis(const ConvAxis& c, bool transposed) {
       } else {
         for (int b = 0; b < a.in_phases; ++b) {
           for (int j = 0; j < WinogradAxis::kTaps; ++j) {
-            const int tap = a.taps[transposed ? out % a.out_phases : b][j];
-            if (tap >= 0 && in == a.in_phases * (q + a.lo + j) + b) got = tap, ++times;
+            const int tap = a.taps[a.out_phases > 1 ? out % a.out_phases : b][j];
+            if (tap >= 0 && in == a.step * (q + a.lo + j) + a.shift * b) got = tap, ++times;
           }
         }
       }

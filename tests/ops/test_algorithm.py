@@ -48,7 +48,19 @@ def test_other_devices_compute_by_torch(op: str) -> None:
         ("winograd", "conv_transpose2d", ((8, 256, 16, 16), (256, 128, 5, 5)), {"stride": 2, "padding": 2}),
         ("winograd", "conv2d", ((1, 24, 57, 57), (48, 24, 3, 3)), {"padding": 1}),
         ("direct", "conv_transpose2d", ((4, 256, 64, 64), (256, 128, 2, 2)), {"stride": 2}),
-        ("direct", "conv2d", ((4, 64, 57, 57), (64, 64, 3, 3)), {"padding": 2, "dilation": 2}),
+        # Pieces of longer kernels at stride 1.
+        ("winograd", "conv2d", ((8, 64, 28, 28), (64, 64, 5, 5)), {"padding": 2}),
+        ("winograd", "conv_transpose2d", ((8, 64, 28, 28), (64, 64, 9, 9)), {"padding": 4}),
+        ("winograd", "conv1d", ((8, 64, 2000), (64, 64, 7)), {"padding": 3}),
+        ("direct", "conv_transpose2d", ((8, 64, 28, 28), (64, 64, 5, 5)), {"padding": 2, "stride": (1, 2)}),
+        # Long sums that nothing shortens, but of large outputs.
+        ("torch", "conv2d", ((8, 64, 28, 28), (64, 64, 10, 10)), {"padding": 4}),
+        ("torch", "conv2d", ((4, 64, 57, 57), (64, 64, 3, 3)), {"padding": 2, "dilation": 2}),
+        ("direct", "conv2d", ((32, 64, 57, 57), (64, 64, 3, 3)), {"padding": 2, "dilation": 2}),
+        ("torch", "conv_transpose2d", ((8, 64, 28, 28), (64, 64, 3, 3)), {"padding": 2, "dilation": 2}),
+        ("direct", "conv_transpose2d", ((8, 16, 28, 28), (16, 64, 3, 3)), {"padding": 2, "dilation": 2}),
+        ("torch", "conv2d", ((8, 128, 28, 28), (64, 128, 3, 3)), {"padding": 1, "stride": 2}),
+        ("direct", "conv2d", ((8, 128, 56, 56), (64, 128, 3, 3)), {"padding": 1, "stride": 2}),
         # Few tiles; few channels.
         ("direct", "conv2d", ((1, 64, 4, 4), (64, 64, 3, 3)), {"padding": 1}),
         ("direct", "conv_transpose2d", ((64, 128, 32, 32), (128, 3, 5, 5)), {"stride": 2, "padding": 2}),
@@ -77,7 +89,11 @@ def test_other_devices_compute_by_torch(op: str) -> None:
         ("torch", "conv2d", ((1, 512, 7, 7), (256, 512, 5, 5)), {"stride": 2, "padding": 2}),
         ("direct", "conv2d", ((1, 128, 7, 7), (256, 128, 3, 3)), {"padding": 1}),
         ("direct", "conv_transpose2d", ((1, 512, 7, 7), (512, 256, 5, 5)), {"stride": 2, "padding": 2}),
+        # Channels in a group.
         ("direct", "conv2d", ((8, 64, 57, 57), (64, 16, 3, 3)), {"groups": 4, "stride": 2}),
+        ("torch", "conv2d", ((8, 64, 57, 57), (64, 8, 3, 3)), {"groups": 8, "stride": 2}),
+        ("direct", "conv2d", ((8, 64, 57, 57), (64, 16, 3, 3)), {"groups": 4, "padding": 1}),
+        ("winograd", "conv2d", ((8, 64, 57, 57), (64, 32, 3, 3)), {"groups": 2, "padding": 1}),
     ],
 )
 def test_auto(
@@ -97,12 +113,13 @@ def test_auto(
         ("direct", "direct", (8, 64, 7, 7), (8, 32, 7, 7), (1, 1), {"dtype": torch.float64}),
         ("direct", "direct", (8, 64, 7, 7), (8, 32, 7, 7), (1, 1), {"groups": 2}),
         # Convolutions: (large, weight).
-        ("direct", "torch", (8, 12, 57, 57), (32, 12, 3, 3), (55, 55), {"op": "conv2d"}),
+        ("direct", "torch", (1, 12, 57, 57), (32, 12, 3, 3), (55, 55), {"op": "conv2d"}),
+        ("torch", "torch", (8, 12, 57, 57), (32, 12, 3, 3), (55, 55), {"op": "conv2d"}),
         ("direct", "direct", (8, 32, 57, 57), (3, 32, 3, 3), (55, 55), {"op": "conv2d"}),
         ("direct", "torch", (8, 32, 57, 57), (8, 32, 5, 5), (53, 53), {"op": "conv2d"}),
         ("direct", "direct", (8, 32, 57, 57), (7, 32, 5, 5), (53, 53), {"op": "conv2d"}),
-        ("direct", "torch", (8, 32, 57, 57), (16, 32, 2, 2), (56, 56), {"op": "conv2d"}),
-        ("direct", "direct", (8, 32, 57, 57), (17, 32, 2, 2), (56, 56), {"op": "conv2d"}),
+        ("direct", "torch", (1, 32, 57, 57), (16, 32, 2, 2), (56, 56), {"op": "conv2d"}),
+        ("direct", "direct", (1, 32, 57, 57), (17, 32, 2, 2), (56, 56), {"op": "conv2d"}),
         ("winograd", "winograd", (8, 16, 57, 57), (32, 16, 3, 3), (55, 55), {"op": "conv2d"}),
         (
             "direct",
@@ -114,11 +131,13 @@ def test_auto(
         ),
         ("direct", "direct", (8, 32, 57, 57), (32, 16, 5, 5), (53, 53), {"op": "conv2d", "groups": 2}),
         # Transposed: (small, weight).
-        ("direct", "torch", (4, 8, 57, 57), (8, 16, 3, 3), (59, 59), {"op": "conv_transpose2d"}),
-        ("direct", "direct", (64, 8, 43, 43), (8, 16, 3, 3), (45, 45), {"op": "conv_transpose2d"}),
-        ("direct", "torch", (64, 8, 44, 44), (8, 16, 3, 3), (46, 46), {"op": "conv_transpose2d"}),
-        ("direct", "direct", (4, 8, 57, 57), (8, 17, 3, 3), (59, 59), {"op": "conv_transpose2d"}),
-        ("direct", "direct", (4, 9, 57, 57), (9, 16, 7, 7), (63, 63), {"op": "conv_transpose2d"}),
+        ("torch", "torch", (2, 8, 57, 57), (8, 16, 3, 3), (59, 59), {"op": "conv_transpose2d"}),
+        ("direct", "direct", (2, 8, 57, 57), (8, 16, 2, 2), (31, 31), {"op": "conv_transpose2d"}),
+        ("torch", "torch", (1, 8, 57, 57), (8, 40, 3, 3), (59, 59), {"op": "conv_transpose2d"}),
+        ("torch", "torch", (2, 16, 57, 57), (16, 8, 3, 3), (59, 59), {"op": "conv_transpose2d"}),
+        ("direct", "direct", (2, 17, 57, 57), (17, 8, 3, 3), (59, 59), {"op": "conv_transpose2d"}),
+        ("direct", "direct", (1, 9, 57, 57), (9, 16, 5, 5), (61, 61), {"op": "conv_transpose2d"}),
+        ("torch", "torch", (4, 9, 57, 57), (9, 16, 7, 7), (63, 63), {"op": "conv_transpose2d"}),
     ],
 )
 @pytest.mark.parametrize("bits", [512, 256])
@@ -220,15 +239,17 @@ def test_weight_gradients_in_bfloat16(
     ("algorithm", "layout"), [("direct", "contiguous_format"), ("torch", "channels_last")]
 )
 def test_dilated_convolutions_are_torchs_in_channels_last(op: str, algorithm: str, layout: str) -> None:
-    x = torch.empty(2, 32, 57, 57, device="meta").to(memory_format=getattr(torch, layout))
-    weight = torch.empty(32, 32, 3, 3)
+    x = torch.empty(1, 24, 33, 33, device="meta").to(memory_format=getattr(torch, layout))
+    weight = torch.empty(24, 24, 3, 3)
     assert deconvkit.plan(op, x, weight, padding=2, dilation=2).algorithm == algorithm
 
 
 def test_a_call_sees_the_layout_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     choose = _algorithm.choose
-    monkeypatch.setattr(_algorithm, "choose", lambda p: seen.append(p.channels_last) or choose(p))
+    monkeypatch.setattr(
+        _algorithm, "choose", lambda p: p.op == "conv2d" and seen.append(p.channels_last) or choose(p)
+    )
     _convolution_op._CACHE.clear()
     x, weight = torch.randn(2, 9, 11, 11), torch.randn(9, 9, 3, 3)
     for _ in range(2):  # the second time from what was kept
@@ -256,6 +277,37 @@ def test_what_is_all_torchs_is_differentiated_by_torch(
     expected = torch.tanh(getattr(F, op)(x, w, b, stride=2, padding=1, groups=2))
     torch.testing.assert_close(y, expected)
     assert y.stride() == expected.stride()
+    wanted = torch.autograd.grad(expected.square().sum(), (x, w, b))
+    for found, value in zip(torch.autograd.grad(y.square().sum(), (x, w, b)), wanted, strict=True):
+        torch.testing.assert_close(found, value)
+
+
+@pytest.mark.parametrize(
+    ("op", "weight"), [("conv2d", (10, 6, 3, 3)), ("conv_transpose2d", (6, 10, 3, 3))], ids=["conv2d", "transposed"]
+)
+def test_small_layers_are_trained_by_torch(
+    small_layers_by_torch: None, op: str, weight: tuple[int, ...]
+) -> None:
+    ours = getattr(deconvkit, op)
+    x, w = torch.randn(2, 6, 9, 8, requires_grad=True), torch.randn(weight, requires_grad=True)
+    b = torch.randn(10, requires_grad=True)
+
+    def recorded(*tensors: torch.Tensor, **arguments: Any) -> str:
+        return ours(*tensors, **arguments).grad_fn.name()
+
+    for _ in range(2):  # the second time from what was kept
+        assert recorded(x, w, b) == "ConvolutionBackward0"
+        assert recorded(x, w.detach(), b) != "ConvolutionBackward0"  # torch would keep the input
+        assert recorded(x, w, b, algorithm="direct") != "ConvolutionBackward0"
+        assert recorded(torch.randn(4, 6, 90, 91), w) != "ConvolutionBackward0"
+    y = ours(x[0], w, b, activation="tanh")
+    expected = torch.tanh(getattr(F, op)(x[0], w, b))
+    torch.testing.assert_close(y, expected)
+    assert deconvkit.plan(op, x, w, b).algorithm == "torch"
+    assert "autograd" in deconvkit.plan(op, x, w, b).reason
+    with torch.no_grad():
+        assert deconvkit.plan(op, x, w, b).algorithm == "direct"
+        torch.testing.assert_close(ours(x[0], w, b, activation="tanh"), expected)
     wanted = torch.autograd.grad(expected.square().sum(), (x, w, b))
     for found, value in zip(torch.autograd.grad(y.square().sum(), (x, w, b)), wanted, strict=True):
         torch.testing.assert_close(found, value)

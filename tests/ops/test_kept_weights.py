@@ -21,6 +21,7 @@ CASES = {  # op, input, weight, arguments
         {"stride": 2, "padding": 2, "output_padding": 1},
     ),
     "many tiles": ("conv_transpose2d", (1, 17, 70, 70), (17, 40, 4, 4), {"stride": 2, "padding": 1}),
+    "pieces": ("conv2d", (1, 20, 17, 12), (36, 20, 5, 7), {"padding": 2}),
     "groups": ("conv_transpose2d", (1, 40, 12, 12), (40, 18, 3, 3), {"groups": 2}),
     "1-d": ("conv_transpose1d", (2, 40, 100), (40, 24, 4), {"stride": 2, "padding": 1}),
 }

@@ -131,7 +131,8 @@ def test_what_is_asked_for(name, algorithm):
 
 def test_winograd_is_asked_for_where_it_does_not_serve():
     for name, weight, arguments in [
-        ("conv2d", (6, 4, 4, 4), {}),
+        ("conv2d", (6, 4, 10, 4), dict(padding=1)),
+        ("conv_transpose2d", (4, 6, 5, 5), dict(stride=(1, 2))),
         ("conv2d", (6, 4, 3, 3), dict(dilation=2)),
         ("conv2d", (6, 4, 3, 1), {}),
         ("conv_transpose2d", (4, 6, 7, 7), dict(stride=2)),

@@ -193,16 +193,17 @@ def is_a_plain_sum(p: Problem) -> bool:
     """Many products in float32 of which none can be saved, and channels that fill the lanes of both sides.
 
     There oneDNN's kernels, generated for each shape, are at the processor's peak, and ours at nine tenths of it.
-    Transposed with a stride they are not.
+    Transposed with a stride they are not; and of large outputs page faults decide.
     """
-    if p.dtype != torch.float32 or p.groups > 1 or math.prod(p.kernel) == 1 or p.products < 1.5e7:
+    if p.op == "conv_weight_grad" or p.dtype != torch.float32 or p.groups > 1 or math.prod(p.kernel) == 1:
+        return False
+    if p.products < 1.5e7 or p.made_bytes >= 2**24:
         return False
     strided = max(p.stride) > 1
     if p.op == "conv2d":
         return p.small_channels > 8 and (p.channels_last or not strided or max(p.small) <= 16)
-    if p.op != "conv_transpose2d" or strided:
-        return False
-    return p.large_channels > 8 if p.channels_last else min(p.small_channels, p.large_channels) > 16
+    fills = p.large_channels > 8 if p.channels_last else min(p.small_channels, p.large_channels) > 16
+    return fills and not strided
 
 
 def convolves_few_pixels(p: Problem) -> bool:
@@ -215,20 +216,24 @@ def convolves_few_pixels(p: Problem) -> bool:
 def winograd_tiles(p: Problem) -> tuple[float, float]:
     """Tiles of 4x4 (1x4), and how many products the direct algorithm needs for one of Winograd's.
 
-    A phase has as many active points an axis as taps, and three more (csrc/geometry/winograd.h). (0, 0)
-    where the window of three taps does not serve.
+    A phase, or a piece of a kernel at stride 1, has as many active points an axis as taps, and three more
+    (csrc/geometry/winograd.h). (0, 0) where windows of three taps do not serve.
     """
     tiles, saved = float(p.batch), 1.0
+    in_pieces = [s == 1 and k > 3 for k, s in zip(p.kernel, p.stride, strict=True)]
+    if p.op != "conv2d" and any(in_pieces) and max(p.stride) > 1:
+        return 0, 0
     for axis in (0, 1):
         kernel, stride, small = p.kernel[axis], p.stride[axis], p.small[axis]
         if axis == 0 and kernel == 1 and stride == 1:
             tiles *= small
             continue
-        if not stride < kernel <= 2 * stride + 1 or p.dilation[axis] != 1 or stride > 8:
+        most = 9 if stride == 1 else 2 * stride + 1
+        if not stride < kernel <= most or p.dilation[axis] != 1 or stride > 8:
             return 0, 0
-        across = -(-small // 4)
+        across, phases = -(-small // 4), -(-kernel // 3) if stride == 1 else stride
         tiles *= across
-        saved *= 4 * kernel / (kernel + 3 * stride) * small / (4 * across)
+        saved *= 4 * kernel / (kernel + 3 * phases) * small / (4 * across)
     return tiles, saved
 
 
@@ -248,8 +253,12 @@ def is_winograds(p: Problem) -> bool:
         return saved >= 2 and fewest >= 48 and work >= 4096
     if p.kernel[0] == 1:
         return saved >= 1.5 and fewest >= 32 and work >= 2048
-    few = 16 if not p.channels_last else 24
-    return saved >= 2 and tiles >= 8 and fewest >= (few if saved >= 3 else 96) and work >= 512
+    return (
+        saved >= 2
+        and tiles >= 8
+        and fewest >= (16 if saved >= 3 else 96)
+        and work >= (512 if fewest >= 32 else 5000)
+    )
 
 
 def is_torchs_bfloat16(p: Problem) -> bool:

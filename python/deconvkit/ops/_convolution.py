@@ -324,7 +324,7 @@ def bias_grad(grad: Tensor, is_plain: bool = False) -> Tensor:
     torch's sum takes thirty times as long over planes of those two. Ours has no derivative: ``is_plain`` tells that
     none is wanted.
     """
-    if is_plain and grad.is_cpu and grad.dtype.itemsize == 2 and grad.is_contiguous():
+    if is_plain and grad.is_cpu and grad.dtype.itemsize == 2 and grad.is_contiguous() and grad.numel():
         sums = grad.new_empty(grad.shape[1])
         library.native(grad).channel_sums(library.ref(grad), library.ref(sums), library.lane(grad))
         return sums

@@ -238,14 +238,15 @@ def run(
             return function.call(input, weight, bias, *geometry)
         return function.call(input.unsqueeze(0), weight, bias, *geometry).squeeze(0)
 
+    if planned is None:
+        *_, geometry = prepare(op, dims, input, weight, bias, *arguments)
+        batched = input if input.dim() == dims + 2 else input.unsqueeze(0)
+        planned = _planned(function.transposed, batched, weight, geometry)
+        if key is not None:
+            _keep(_CACHE, key, planned)
     unbatched = input.dim() != dims + 2
     if unbatched:
         input = input.unsqueeze(0)
-    if planned is None:
-        *_, geometry = prepare(op, dims, input, weight, bias, *arguments)
-        planned = _planned(function.transposed, input, weight, geometry)
-        if key is not None:
-            _keep(_CACHE, key, planned)
     if not _wants_gradient(input, weight, bias):
         output = planned.plan.inference(input, weight, bias)
     elif planned.trained is not None and weight.requires_grad:

@@ -91,7 +91,8 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         **kwargs: its arguments by name.
 
     Returns:
-        A :class:`Plan`; ``str()`` of it is one line. Backward decides for each of its ops by itself.
+        A :class:`Plan`; ``str()`` of it is one line. Backward decides for each of its ops by itself, but for small
+        layers that are to be differentiated: given tensors that require a gradient, the plan says so.
 
     Raises:
         TypeError: an argument that the op would not take.
@@ -109,6 +110,8 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     on_cpu = all(tensor.device.type in ("cpu", "meta") for tensor in tensors)
     cuda = next((_cuda_capability(tensor.device) for tensor in tensors if tensor.is_cuda), None)
     isa, torch_isa = cuda or _C.isa(), cuda or _torch_isa()
+    weight = arguments.get("weight")
+    is_trained = torch.is_grad_enabled() and isinstance(weight, Tensor) and weight.requires_grad
     given = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     dtype = dtype or (given[0] if given else torch.get_default_dtype())
     for key in _TENSORS:
@@ -135,6 +138,8 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
     reason = "it was asked for"
     if algorithm == "auto":
         algorithm, reason = _algorithm.choose(problem)
+        if is_trained and _algorithm.is_trained_by_torch(problem):
+            algorithm, reason = "torch", "so small a layer is trained faster in torch's own autograd"
     elif algorithm == "winograd" and not on_cpu:
         algorithm, reason = "direct", "winograd was asked for, and computes on the CPU only"
     elif algorithm == "winograd" and not _C.has_winograd(
