@@ -248,7 +248,7 @@ def test_a_call_sees_the_layout_each_time(monkeypatch: pytest.MonkeyPatch) -> No
     seen = []
     choose = _algorithm.choose
     monkeypatch.setattr(
-        _algorithm, "choose", lambda p: p.op == "conv2d" and seen.append(p.channels_last) or choose(p)
+        _algorithm, "choose", lambda p: (p.op == "conv2d" and seen.append(p.channels_last)) or choose(p)
     )
     _convolution_op._CACHE.clear()
     x, weight = torch.randn(2, 9, 11, 11), torch.randn(9, 9, 3, 3)
@@ -283,7 +283,9 @@ def test_what_is_all_torchs_is_differentiated_by_torch(
 
 
 @pytest.mark.parametrize(
-    ("op", "weight"), [("conv2d", (10, 6, 3, 3)), ("conv_transpose2d", (6, 10, 3, 3))], ids=["conv2d", "transposed"]
+    ("op", "weight"),
+    [("conv2d", (10, 6, 3, 3)), ("conv_transpose2d", (6, 10, 3, 3))],
+    ids=["conv2d", "transposed"],
 )
 def test_small_layers_are_trained_by_torch(
     small_layers_by_torch: None, op: str, weight: tuple[int, ...]

@@ -32,7 +32,9 @@ CASES = [
     # Kernels in pieces, at stride 1: of 3 + 2, 2 + 2 and 3 + 3 + 1 cells, and 3 + 3 + 3.
     pytest.param("conv2d", (2, 21, 47, 39), (35, 21, 5, 5), {"padding": 2}, id="pieces_once"),
     pytest.param("conv2d", (3, 130, 13, 11), (70, 130, 7, 4), {"padding": 3}, id="pieces_streamed"),
-    pytest.param("conv2d", (3, 37, 31, 33), (49, 37, 5, 6), {"stride": (2, 1), "padding": 2}, id="pieces_k5_k6"),
+    pytest.param(
+        "conv2d", (3, 37, 31, 33), (49, 37, 5, 6), {"stride": (2, 1), "padding": 2}, id="pieces_k5_k6"
+    ),
     pytest.param("conv_transpose2d", (5, 37, 29, 21), (37, 49, 5, 3), {"padding": 1}, id="transposed_pieces"),
     pytest.param("conv_transpose2d", (2, 70, 9, 7), (70, 33, 9, 8), {}, id="transposed_k9_k8"),
     pytest.param("conv2d", (2, 16, 1, 2003), (32, 16, 1, 9), {"padding": (0, 4)}, id="row_of_pieces"),

@@ -132,12 +132,12 @@ def has_a_tap_a_cell(p: Problem) -> bool:
 def has_a_kernel_of_one_cell(p: Problem) -> bool:
     """A kernel of one cell, so a plain matrix product.
 
-    Where torch has a short way to it: in channels_last, or in NCHW with batches below 16 (strided ones of any).
-    The exceptions: planes whose pixels fill the lanes (csrc/cpu/conv_pointwise.cpp), bfloat16, large outputs of
-    convolutions (page faults decide), small weight gradients, and small batches that are transposed with a
-    stride. Without AVX-512 weight gradients of any size are torch's where they are of float32 and one group, but no strided
-    ones: torch 2.13 writes past its buffers there (16 images of 3 channels in channels_last, to 64 channels
-    by stride 2, ends in "free(): invalid next size").
+    Where torch has a short way to it: in channels_last, or in NCHW with batches below 16 (of any size where
+    it strides). The exceptions: planes whose pixels fill the lanes (csrc/cpu/conv_pointwise.cpp), bfloat16,
+    large outputs of convolutions (page faults decide), small weight gradients, and small batches that are
+    transposed with a stride. Without AVX-512 weight gradients of any size are torch's where they are of
+    float32 and one group, but no strided ones: torch 2.13 writes past its buffers there (16 images of 3
+    channels in channels_last, to 64 channels by stride 2, ends in "free(): invalid next size").
     """
     strided = max(p.stride) > 1
     if math.prod(p.kernel) > 1 or _multiplies_bfloat16(p) or has_a_tap_a_cell(p):
@@ -176,24 +176,24 @@ def convolves_few_channels(p: Problem) -> bool:
 def fills_few_lanes(p: Problem) -> bool:
     """Few channels in channels_last: oneDNN reads the pixels where they lie.
 
-    Up to 8 transposed, to planes of 2048 pixels or more: from 8, or to 8 of 16 in all. Without AVX-512 8 to 16 on
-    one side of a convolution that Winograd does not take as well.
+    Transposed, from up to 8 channels, or between up to 8 and up to 16, to 2048 pixels or more. Without
+    AVX-512 convolutions in float32 as well, of 8 to 16 channels on one side, unless they are Winograd's.
     """
-    if not p.channels_last or p.dtype != torch.float32 or p.groups > 1 or p.products < 2e6:
+    if not p.channels_last or p.groups > 1 or p.products < 2e6:
         return False
     least, most = sorted((p.large_channels, p.small_channels))
     if p.op == "conv2d":
-        return 8 <= least <= 16 and not _has_512_bits()
-    if p.op != "conv_transpose2d" or math.prod(p.large) * p.batch < 2048:
+        return p.dtype == torch.float32 and 8 <= least <= 16 and not _has_512_bits()
+    if p.op != "conv_transpose2d" or p.dtype not in (torch.float32, torch.bfloat16):
         return False
-    return least <= 8 and (most <= 16 or p.small_channels <= 8)
+    return math.prod(p.large) * p.batch >= 2048 and least <= 8 and (most <= 16 or p.small_channels <= 8)
 
 
 def is_a_plain_sum(p: Problem) -> bool:
     """Many products in float32 of which none can be saved, and channels that fill the lanes of both sides.
 
-    There oneDNN's kernels, generated for each shape, are at the processor's peak, and ours at nine tenths of it.
-    Transposed with a stride they are not; and of large outputs page faults decide.
+    There oneDNN's kernels, generated for each shape, are at the processor's peak, and ours at nine tenths of
+    it. Transposed with a stride they are not; and of large outputs page faults decide.
     """
     if p.op == "conv_weight_grad" or p.dtype != torch.float32 or p.groups > 1 or math.prod(p.kernel) == 1:
         return False
@@ -248,7 +248,8 @@ def is_winograds(p: Problem) -> bool:
     work = tiles * fewest
     if _multiplies_bfloat16(p):  # the direct algorithm has twice the speed of float32
         strided = p.op == "conv2d" and math.prod(p.stride) > 1  # torch's: is_torchs_bfloat16()
-        return not strided and saved >= 3.2 and fewest >= 48 and work >= 2048
+        in_pieces = any(k > 2 * s + 1 for k, s in zip(p.kernel, p.stride, strict=True))
+        return not strided and not in_pieces and saved >= 3.2 and fewest >= 48 and work >= 2048
     if p.op == "conv_weight_grad":
         return saved >= 2 and fewest >= 48 and work >= 4096
     if p.kernel[0] == 1:
@@ -265,13 +266,15 @@ def is_torchs_bfloat16(p: Problem) -> bool:
     """The classes in which oneDNN multiplies bfloat16 faster than the native kernels.
 
     Where Winograd does not pay: weight gradients, in which ours lack the instructions; kernels of more than
-    one cell at stride 1. And strided convolutions.
+    one cell at stride 1; strided convolutions; and in channels_last plain matrix products.
     """
     if not _multiplies_bfloat16(p) or p.products < 1e7:
         return False
     if p.op == "conv_weight_grad":
         return not _has_matrix_unit()  # there is_the_matrix_units() has decided
     strided = math.prod(p.stride) > 1
+    if p.channels_last and all(k <= s for k, s in zip(p.kernel, p.stride, strict=True)):
+        return True
     return math.prod(p.kernel) > 1 and (not strided or p.op == "conv2d")
 
 
@@ -315,7 +318,10 @@ _RULES: tuple[tuple[Callable[[Problem], bool], Choice], ...] = (
     (convolves_few_pixels, Choice("torch", "few pixels for so many weights: torch is faster")),
     (is_winograds, Choice("winograd", "fewer multiplications, and channels and tiles enough to pay for it")),
     (fills_few_lanes, Choice("torch", "few channels in channels_last: torch is faster")),
-    (is_a_plain_sum, Choice("torch", "no product can be saved, and oneDNN multiplies at the processor's peak")),
+    (
+        is_a_plain_sum,
+        Choice("torch", "no product can be saved, and oneDNN multiplies at the processor's peak"),
+    ),
     (is_torchs_bfloat16, Choice("torch", "it multiplies bfloat16 faster in this class of shapes")),
     (has_a_tap_a_cell, Choice("direct", "a plain matrix product of planes, which are read as they lie")),
 )
@@ -332,7 +338,7 @@ def choose(problem: Problem) -> Choice:
 
 
 def is_trained_by_torch(p: Problem) -> bool:
-    """So small a layer that recording it in Python costs more than its products: torch's own autograd does it.
+    """So small a layer that recording it in Python costs more than its products: by torch's own autograd.
 
     Asked of a call whose output is to be differentiated; the products are the same in all of its passes.
     """

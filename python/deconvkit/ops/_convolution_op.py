@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from deconvkit.ops import _algorithm
+from deconvkit.ops import _algorithm, _torch_convolution
 from deconvkit.ops import _convolution as common
 from deconvkit.ops import _library as library
-from deconvkit.ops import _torch_convolution
 from deconvkit.ops._kept_weights import KeptWeights
 
 Pair = tuple[int, int]
@@ -262,15 +261,14 @@ def _wants_gradient(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     )
 
 
-def _planned(
-    transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, ...]
-) -> Planned:
+def _planned(transposed: bool, input: Tensor, weight: Tensor, geometry: tuple[Any, ...]) -> Planned:
     made = plan(transposed, input, weight, geometry)
     gradients_are_torchs = _gradients_are_torchs(transposed, input, weight, geometry)
     over_copies = _torch_convolution.wants_channels_last(input, weight, geometry[4])
     short = made.call if made.algorithm == "torch" and not over_copies else None
     trained = short if gradients_are_torchs else None
-    if geometry[-1] == "auto" and _algorithm.is_trained_by_torch(_problem(transposed, input, weight, geometry)):
+    problem = _problem(transposed, input, weight, geometry)
+    if geometry[-1] == "auto" and _algorithm.is_trained_by_torch(problem):
         trained = plan(transposed, input, weight, (*geometry[:-1], "torch")).call
     return Planned(geometry, made, gradients_are_torchs, short, trained)
 

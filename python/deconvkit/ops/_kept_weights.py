@@ -74,9 +74,7 @@ class KeptWeights:
         Weights come from memory at the speed of the transform, in training as here: few tiles make one round
         of it, and there it is a good part of the whole; with more, only what stays in a cache is cheaper.
         """
-        return bytes <= LIMIT and (
-            self._tiles <= _ONE_ROUND or (bytes <= _CACHED and self._tiles <= _MANY)
-        )
+        return bytes <= LIMIT and (self._tiles <= _ONE_ROUND or (bytes <= _CACHED and self._tiles <= _MANY))
 
     def get(self, weight: Tensor, threads: int) -> Tensor | None:
         """The transformed weights, or None: not before the second call, and where there is no room."""

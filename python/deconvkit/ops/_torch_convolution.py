@@ -79,9 +79,8 @@ def conv2d(
     function = torch.conv2d if dims == 2 else torch.conv1d
     strides, dilations = stride[-dims:], dilation[-dims:]
 
-
     def padded(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return function(functional.pad(input, pads[: 2 * dims]), weight, bias, strides, 0, dilations, groups)
+        return function(functional.pad(input, (pads or ())[: 2 * dims]), weight, bias, strides, 0, dilations, groups)
 
     call = (function, strides, padding[-dims:], dilations, groups) if pads is None else (padded,)
     return _finished(input, weight, weight.shape[0], output_size, groups, activation, slope, *call)
@@ -107,7 +106,6 @@ def conv_transpose2d(
     dims = input.dim() - 2
     function = torch.conv_transpose2d if dims == 2 else torch.conv_transpose1d
     strides, dilations = stride[-dims:], dilation[-dims:]
-
 
     def cropped(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         output = function(input, weight, None, strides, 0, 0, groups, dilations)
