@@ -80,7 +80,9 @@ def conv2d(
     strides, dilations = stride[-dims:], dilation[-dims:]
 
     def padded(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return function(functional.pad(input, (pads or ())[: 2 * dims]), weight, bias, strides, 0, dilations, groups)
+        return function(
+            functional.pad(input, (pads or ())[: 2 * dims]), weight, bias, strides, 0, dilations, groups
+        )
 
     call = (function, strides, padding[-dims:], dilations, groups) if pads is None else (padded,)
     return _finished(input, weight, weight.shape[0], output_size, groups, activation, slope, *call)

@@ -114,11 +114,11 @@ def conv_transpose2d(
         activation: None, "relu", "leaky_relu" (slope 0.2), ("leaky_relu", slope >= 0), "tanh" or "sigmoid".
         algorithm: "auto" (see :func:`deconvkit.plan`), "direct" (the plain sum, every shape), "winograd" (on
             the CPU), "implicit_gemm" (on CUDA's tensor cores), "implicit_gemm_mma" (the same without the
-            kernel that Hopper has of its own, to compare the two) or "torch"; else "direct".
-            Winograd multiplies less where the kernel has at most 2·stride + 1 cells an axis (9 at stride 1)
-            and no dilation, else it is "direct". Its rounding error is two to five times the plain sum's, and
-            an Inf or NaN in the input spreads over the output tiles of 4x4 (times stride) that read it, one
-            in the weight over all of its channel: take "direct" where either matters. There an input index outside
+            kernel that Hopper has of its own, to compare the two) or "torch"; else "direct". Winograd
+            multiplies less where the kernel has at most 2·stride + 1 cells an axis (9 at stride 1) and no
+            dilation, else it is "direct". Its rounding error is two to five times the plain sum's, and an Inf
+            or NaN in the input spreads over the output tiles of 4x4 (times stride) that read it, one in the
+            weight over all of its channel: take "direct" where either matters. There an input index outside
             the input reads as zero, so that an Inf in the weight gives NaN along the output's border; torch
             adds nothing there. The tensor cores multiply float32 as TF32 where torch.backends.cudnn allows
             it, else by three products of TF32, whose error is 2^-20 of the products' magnitudes.
