@@ -148,6 +148,9 @@ CONV2D = (
             (((3, 128), 64), ((128, 256), 32), ((256, 512), 16), ((512, 1024), 8)), 1
         )
     ),
+    # 5x5 at stride 1: AlexNet's second (Krizhevsky 2014) and Inception-v3's (Szegedy et al. 2016).
+    Conv("alexnet2", 64, 64, 192, (27, 27), 5, 1, 2),
+    Conv("inception5", 16, 48, 64, (35, 35), 5, 1, 2),
     Conv("tiny", 1, 1, 1, (3, 3), 3, quick=True),
 )
 
