@@ -291,8 +291,9 @@ def test_small_layers_are_trained_by_torch(
     small_layers_by_torch: None, op: str, weight: tuple[int, ...]
 ) -> None:
     ours = getattr(deconvkit, op)
-    x, w = torch.randn(2, 6, 9, 8, requires_grad=True), torch.randn(weight, requires_grad=True)
+    x, w = torch.randn(1, 6, 9, 8, requires_grad=True), torch.randn(weight, requires_grad=True)
     b = torch.randn(10, requires_grad=True)
+    others = torch.randn(2, 6, 9, 8), torch.randn(1, 6, 90, 91)
 
     def recorded(*tensors: torch.Tensor, **arguments: Any) -> str:
         return ours(*tensors, **arguments).grad_fn.name()
@@ -301,7 +302,9 @@ def test_small_layers_are_trained_by_torch(
         assert recorded(x, w, b) == "ConvolutionBackward0"
         assert recorded(x, w.detach(), b) != "ConvolutionBackward0"  # torch would keep the input
         assert recorded(x, w, b, algorithm="direct") != "ConvolutionBackward0"
-        assert recorded(torch.randn(4, 6, 90, 91), w) != "ConvolutionBackward0"
+        assert all(recorded(other, w) != "ConvolutionBackward0" for other in others)
+        assert recorded(x, torch.randn(6, 6, 4, 4, requires_grad=True)) != "ConvolutionBackward0"
+        assert recorded(others[1], torch.randn(6, 6, 1, 1, requires_grad=True)) == "ConvolutionBackward0"
     y = ours(x[0], w, b, activation="tanh")
     expected = torch.tanh(getattr(F, op)(x[0], w, b))
     torch.testing.assert_close(y, expected)
