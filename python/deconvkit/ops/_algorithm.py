@@ -193,8 +193,10 @@ def is_a_plain_sum(p: Problem) -> bool:
     """Many products in float32 of which none can be saved, and channels that fill the lanes of both sides.
 
     There oneDNN's kernels, generated for each shape, are at the processor's peak, and ours at nine tenths of
-    it. Transposed with a stride they are not; and of large outputs page faults decide.
+    it. Not where it has 256 bits, nor transposed with a stride; and of large outputs page faults decide.
     """
+    if not _has_512_bits():
+        return False
     if p.op == "conv_weight_grad" or p.dtype != torch.float32 or p.groups > 1 or math.prod(p.kernel) == 1:
         return False
     if p.products < 1.5e7 or p.made_bytes >= 2**24:
