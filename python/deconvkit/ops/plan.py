@@ -91,8 +91,8 @@ def plan(op: str | Callable[..., Any], *args: Any, dtype: torch.dtype | None = N
         **kwargs: its arguments by name.
 
     Returns:
-        A :class:`Plan`; ``str()`` of it is one line. Backward decides for each of its ops by itself, but for
-        small layers that are to be differentiated: given a weight that requires a gradient, the plan says so.
+        A :class:`Plan`; ``str()`` of it is one line. Backward decides for each of its ops by itself. A weight
+        that requires a gradient asks for a call in training, where small layers over one image are torch's.
 
     Raises:
         TypeError: an argument that the op would not take.
