@@ -1,7 +1,7 @@
 // The sum of each channel over batch and pixels, for tensors of dense planes (NCHW): a bias's gradient.
 //
 // For each channel, image: the plane in four vectors of sums, which are then added up; storage types of half
-// a word are summed in float. The order depends on the shape alone. Floor: one read.
+// a word are summed in float. The order does not depend on the threads. Floor: one read.
 #include <cstdint>
 
 #include "cpu/parallel.h"

@@ -58,12 +58,13 @@ DECONVKIT_HD static constexpr bool make_winograd_axis(const ConvAxis& c, bool tr
     const int64_t pieces = (c.kernel + WinogradAxis::kTaps - 1) / WinogradAxis::kTaps;
     if (pieces > WinogradAxis::kMaxPieces) return false;
     axis.in_phases = static_cast<int>(pieces);
-    axis.shift = static_cast<int>((c.kernel + pieces - 1) / pieces);
+    axis.shift = static_cast<int>(c.kernel / pieces);
+    if (c.kernel - axis.shift * (pieces - 1) > WinogradAxis::kTaps) ++axis.shift;
     axis.lo = transposed ? c.padding - (c.kernel - 1) : -c.padding;
     for (int64_t b = 0; b < pieces; ++b) {
       for (int64_t j = 0; j < WinogradAxis::kTaps; ++j) {
         const int64_t k = axis.shift * b + j;
-        const bool outside = j >= axis.shift || k >= c.kernel;
+        const bool outside = (j >= axis.shift && b < pieces - 1) || k >= c.kernel;
         axis.taps[b][j] = outside ? -1 : static_cast<int>(transposed ? c.kernel - 1 - k : k);
       }
     }

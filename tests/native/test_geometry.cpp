@@ -57,6 +57,13 @@ void check_winograd_axis(const ConvAxis& c, bool transposed) {
            "refused: k %lld s %lld p %lld", (long long)c.kernel, (long long)c.stride, (long long)c.padding);
     return;
   }
+  if (c.stride == 1 && c.kernel > WinogradAxis::kTaps) {  // as ops/_algorithm.py counts them
+    int active = 0;
+    for (int b = 0; b < a.in_phases; ++b) {
+      for (int p = 0; p < a.points; ++p) active += a.active(b, p);
+    }
+    EXPECT(active == c.kernel + 3 * a.in_phases, "k %lld: %d active points", (long long)c.kernel, active);
+  }
   const int64_t grid = (a.out + a.out_phases - 1) / a.out_phases;
   EXPECT(a.tiles * a.tile >= grid && (a.tiles - 1) * a.tile < grid, "tiles %lld", (long long)a.tiles);
   for (int64_t out = 0; out < a.out; ++out) {

@@ -327,6 +327,38 @@ def test_small_layers_are_trained_by_torch(
         torch.testing.assert_close(found, value)
 
 
+@pytest.mark.parametrize(
+    ("op", "weight"),
+    [("conv2d", (8, 16, 1, 1)), ("conv_transpose2d", (16, 8, 1, 1))],
+    ids=["conv2d", "transposed"],
+)
+def test_small_layers_over_copies_are_recorded(
+    small_layers_by_torch: None, monkeypatch: pytest.MonkeyPatch, op: str, weight: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    _algorithm.choose.cache_clear()
+    x = torch.randn(1, 16, 32, 32, dtype=torch.bfloat16, requires_grad=True)
+    w = torch.randn(weight, dtype=torch.bfloat16, requires_grad=True)
+    y = getattr(deconvkit, op)(x, w)
+    found = torch.autograd.grad(y, (x, w), torch.ones_like(y))
+    expected = torch.autograd.grad(getattr(F, op)(x, w), (x, w), torch.ones_like(y))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-2)
+    _algorithm.choose.cache_clear()
+
+
+def test_what_was_kept_does_not_serve_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = torch.randn(2, 12, 9, 9), torch.randn(12, 1, 3, 3)
+    deconvkit.conv2d(x, w, groups=12)
+    seen: list[torch.dtype] = []
+    by_torch = torch.conv2d
+    monkeypatch.setattr(torch, "conv2d", lambda x, *rest: seen.append(x.dtype) or by_torch(x, *rest))
+    _convolution_op._PLANS.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert deconvkit.conv2d(x, w, groups=12).dtype == torch.bfloat16
+    assert seen == [torch.bfloat16]
+
+
 @pytest.mark.parametrize("algorithm", ["auto", "torch"])
 def test_a_frozen_layer_keeps_no_input(algorithm: str) -> None:
     x = torch.randn(2, 6, 9, 8, requires_grad=True) * 1

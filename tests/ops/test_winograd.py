@@ -29,7 +29,7 @@ CASES = [
         {"stride": 2, "padding": 2, "output_padding": 1},
         id="transposed_k5",
     ),
-    # Kernels in pieces, at stride 1: of 3 + 2, 2 + 2 and 3 + 3 + 1 cells, and 3 + 3 + 3.
+    # Kernels in pieces, at stride 1: of 2 + 3, 2 + 2 and 2 + 2 + 3 cells, and 3 + 3 + 3.
     pytest.param("conv2d", (2, 21, 47, 39), (35, 21, 5, 5), {"padding": 2}, id="pieces_once"),
     pytest.param("conv2d", (3, 130, 13, 11), (70, 130, 7, 4), {"padding": 3}, id="pieces_streamed"),
     pytest.param(

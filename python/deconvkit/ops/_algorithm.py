@@ -343,9 +343,12 @@ def is_trained_by_torch(p: Problem) -> bool:
     """Small layers over one image, with kernels up to 3x3: torch has a short way, and autograd in C++.
 
     Asked of a call whose output is to be differentiated; the products are the same in all of its passes. With
-    two images, or longer kernels, torch takes twice as long as our ops recorded in Python.
+    two images, or longer kernels, torch takes twice as long as our ops recorded in Python. Not in bfloat16
+    with AMX: that may be computed over copies in another layout, which autograd does not see.
     """
     if not p.on_cpu or p.batch > 1 or max(p.kernel) > 3:
+        return False
+    if p.dtype == torch.bfloat16 and _has_matrix_unit():
         return False
     if math.prod(p.kernel) == 1:
         return p.products < 2e6

@@ -223,7 +223,9 @@ def run(
             and input.dim() == dims + 2
             and type(input) in library.PLAIN_TYPES
             and type(weight) in library.PLAIN_TYPES
-            and not torch._C._are_functorch_transforms_active()
+            and (bias is None or type(bias) in library.PLAIN_TYPES)
+            and not torch._C._is_any_autocast_enabled()
+            and not library.is_observed()
         ):
             if not _wants_gradient(input, weight, bias):
                 if planned.short is not None:

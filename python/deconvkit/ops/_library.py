@@ -233,7 +233,12 @@ def is_plain(tensors: tuple[Tensor | None, ...], or_cuda: bool = False) -> bool:
             or tensor.layout is not torch.strided
         ):
             return False
-    return not (
+    return not is_observed()
+
+
+def is_observed() -> bool:
+    """Whether a mode, a transform, the profiler or a trace wants to see the ops themselves."""
+    return bool(
         torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()
         or torch._C._autograd._profiler_enabled()
@@ -413,7 +418,7 @@ def empty(
     return like.new_empty_strided(shape, stride, dtype=dtype)
 
 
-def in_layout(tensor: Tensor, channels_last: bool) -> Tensor:
+def copied_to_layout(tensor: Tensor, channels_last: bool) -> Tensor:
     """A 4-d tensor on the CPU in channels_last or in NCHW, copied where it is not: torch's copy is slower."""
     if tensor.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format):
         return tensor

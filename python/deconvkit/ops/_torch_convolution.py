@@ -134,8 +134,8 @@ def _finished(
     if wants_channels_last(input, weight, groups):
 
         def through_channels_last(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            output = function(library.in_layout(input, True), weight, bias, *arguments)
-            return library.in_layout(common.activate_(output, activation, slope), False)
+            output = function(library.copied_to_layout(input, True), weight, bias, *arguments)
+            return library.copied_to_layout(common.activate_(output, activation, slope), False)
 
         return through_channels_last
 
