@@ -139,6 +139,26 @@ def test_what_is_kept_is_bounded(monkeypatch):
     assert kept_weights.kept_bytes() == kept_weights.LIMIT
 
 
+@pytest.mark.parametrize(
+    ("pays", "batch", "channels", "size"),
+    [
+        (True, 1, 128, 40),  # 100 tiles, a round
+        (True, 8, 24, 40),  # 800 tiles, of weights that stay in a cache
+        (False, 11, 24, 40),  # 1100 tiles
+        (False, 2, 416, 40),  # 200 tiles, of 25 MB
+        (False, 1, 1024, 8),  # more than is kept in all
+    ],
+)
+def test_weights_are_kept_where_it_pays(monkeypatch, pays, batch, channels, size):
+    asked = []
+    fingerprint = kept_weights._fingerprint
+    monkeypatch.setattr(kept_weights, "_fingerprint", lambda *a: asked.append(a) or fingerprint(*a))
+    input, weight = torch.zeros(batch, channels, size, size), torch.zeros(channels, channels, 3, 3)
+    for _ in range(2):
+        convolve(input, weight)
+    assert bool(kept_weights.kept_bytes()) == bool(asked) == pays
+
+
 def test_inference_tensors_count_no_versions():
     with torch.inference_mode():
         input, weight = tensors((1, 20, 9, 9), (24, 20, 3, 3))

@@ -43,7 +43,7 @@ def kept_bytes() -> int:
 
 
 class KeptWeights:
-    """The transformed weights of one geometry.
+    """The transformed weights of one plan: one geometry, one shape and dtype of the weight.
 
     Args:
         transposed: whether of conv_transpose2d.
@@ -55,17 +55,17 @@ class KeptWeights:
         self._transposed = transposed
         self._tiles = tiles
         self._geometry = geometry
-        self._sizes: dict[Any, int] = {}
+        self._sizes: dict[int, int] = {}
 
     def _size(self, weight: Tensor, native: Any) -> int:
         """Numbers of the transformed weight; 0 where it is not kept."""
-        key = weight.shape, weight.dtype, native.vector_bytes()
-        size = self._sizes.get(key)
+        bits = native.vector_bytes()  # all else is the plan's
+        size = self._sizes.get(bits)
         if size is None:
             size = native.conv_transformed_size(self._transposed, library.ref(weight), *self._geometry)
             if not self._pays(size * _compute_dtype(weight).itemsize):
                 size = 0
-            self._sizes[key] = size
+            self._sizes[bits] = size
         return size
 
     def _pays(self, bytes: int) -> bool:
